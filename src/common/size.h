@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/* size.h - byte counts as people write them: "4096", "64M", "16G". */
+#ifndef COMMON_SIZE_H
+#define COMMON_SIZE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Room for any size_format() result with its NUL. */
+#define SIZE_TEXT_BYTES 24
+
+/*
+ * number_parse - decimal digits only: no sign, space, unit or empty text.
+ * Returns 0, -EINVAL (not a number) or -ERANGE (over UINT64_MAX); *@ret is
+ * written on success only.
+ */
+int number_parse(const char *text, uint64_t *ret);
+
+/*
+ * size_parse - decimal digits, then nothing or one of K, M, G, T (powers of 1024).
+ * Returns 0, -EINVAL (not a size) or -ERANGE (over UINT64_MAX bytes);
+ * *@ret_bytes is written on success only.
+ */
+int size_parse(const char *text, uint64_t *ret_bytes);
+
+/* The shortest text that size_parse() reads back as @bytes.  Returns @buf. */
+const char *size_format(uint64_t bytes, char buf[SIZE_TEXT_BYTES]);
+
+#endif /* COMMON_SIZE_H */
