@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+#include "loop/core_driver.h"
+
+#include "common/list.h"
+#include "common/page.h"
+#include "loop/clock.h"
+#include "loop/defer.h"
+
+/* The loop's own deadlines are far shorter; this keeps the sum in range. */
+#define TIMER_SECONDS_MAX 3600.0
+
+static void
+idle_cb(struct ev_loop *loop, ev_idle *w, int revents)
+{
+	(void)loop;
+	(void)w;
+	(void)revents;
+}
+
+/* Nothing to do here: waking the loop is what matters, prepare does the rest. */
+static void
+timer_cb(struct ev_loop *loop, ev_timer *w, int revents)
+{
+	(void)loop;
+	(void)w;
+	(void)revents;
+}
+
+static void
+prepare_cb(struct ev_loop *loop, ev_prepare *w, int revents)
+{
+	struct core_driver *cd = container_of(w, struct core_driver, prepare);
+	const uint64_t now_ns = clock_now_ns();
+	const uint64_t next_ns = cd->advance(cd->core, now_ns);
+	double seconds;
+
+	(void)revents;
+	ev_timer_stop(loop, &cd->timer);
+	if (next_ns <= now_ns) {
+		ev_idle_start(loop, &cd->idle);
+		return;
+	}
+	ev_idle_stop(loop, &cd->idle);
+	if (next_ns == UINT64_MAX)
+		return;
+	seconds = (double)(next_ns - now_ns) / (double)NSEC_PER_SEC;
+	ev_timer_set(&cd->timer, seconds < TIMER_SECONDS_MAX ? seconds : TIMER_SECONDS_MAX, 0.0);
+	ev_timer_start(loop, &cd->timer);
+}
+
+void
+core_driver_start(struct core_driver *cd, struct ev_loop *loop, core_advance_fn *advance,
+		  void *core)
+{
+	cd->loop = loop;
+	cd->advance = advance;
+	cd->core = core;
+	ev_prepare_init(&cd->prepare, prepare_cb);
+	ev_set_priority(&cd->prepare, LOOP_PRI_RUN);
+	ev_timer_init(&cd->timer, timer_cb, 0.0, 0.0);
+	ev_idle_init(&cd->idle, idle_cb);
+	ev_prepare_start(loop, &cd->prepare);
+}
+
+void
+core_driver_stop(struct core_driver *cd)
+{
+	ev_prepare_stop(cd->loop, &cd->prepare);
+	ev_timer_stop(cd->loop, &cd->timer);
+	ev_idle_stop(cd->loop, &cd->idle);
+}
