@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT */
+/* Everything that slabswap-nbd.ini can get wrong is said here, before the program does anything. */
+#include "nbd_server/server_config_file.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "transport/config_check.h"
+
+#define FIELD(f) .offset = offsetof(struct server_file_config, f)
+#define STRING_FIELD(f)                                                                            \
+	.offset = offsetof(struct server_file_config, f),                                          \
+	.field_bytes = sizeof(((struct server_file_config *)NULL)->f)
+
+static const char *const ack_words[] = {"remote", "both", NULL};
+
+static const struct ini_key server_keys[] = {
+	{"device", "name", INI_STRING, STRING_FIELD(name), .min = 1,
+	 .allowed = "1 to 63 of A-Z a-z 0-9 . _ -, beginning with a letter or digit"},
+	{"device", "size", INI_SIZE, FIELD(size_bytes), .min = UINT64_C(1) << 20,
+	 .max = UINT64_C(64) << 40},
+	{"device", "slab_size", INI_SIZE, FIELD(slab_bytes), .def = "64M",
+	 .min = CONFIG_SLAB_BYTES_MIN, .max = CONFIG_SLAB_BYTES_MAX},
+	{"nbd", "listen", INI_LIST, FIELD(listen), .def = "",
+	 .def_doc = "unix:/run/slabswap/NAME.sock", .min = 1, .max = 8,
+	 .allowed = CONFIG_LISTEN_ALLOWED},
+	{"nbd", "export", INI_STRING, STRING_FIELD(export_name), .def = "",
+	 .allowed = "at most 255 bytes of text"},
+	{"nbd", "description", INI_STRING, STRING_FIELD(description), .def = "",
+	 .allowed = "at most 255 bytes of text"},
+	{"nbd", "control", INI_STRING, STRING_FIELD(control), .def = "",
+	 .def_doc = "/run/slabswap/NAME.ctl", .min = 1, .allowed = CONFIG_SOCKET_ALLOWED},
+	{"nbd", "max_connections", INI_NUMBER, FIELD(max_connections), .def = "8", .min = 1,
+	 .max = 1024},
+	{"backup", "path", INI_STRING, STRING_FIELD(backup_path), .min = 1,
+	 .allowed = "the absolute path of a partition or file, at most 511 bytes"},
+	{"backup", "ack", INI_WORD, FIELD(ack), .def = "remote", .words = ack_words},
+	{"daemons", "portals", INI_LIST, FIELD(portals), .def = "", .max = INI_LIST_MAX,
+	 .allowed = CONFIG_PORTALS_ALLOWED},
+	{"daemons", "psk_file", INI_STRING, STRING_FIELD(psk_file), .def = "",
+	 .allowed = CONFIG_PSK_ALLOWED},
+	{"limits", "buffers", INI_SIZE, FIELD(buffers_bytes), .def = "64M",
+	 .min = UINT64_C(4) << 20, .max = UINT64_C(4) << 30},
+	{"limits", "op_timeout_ms", INI_NUMBER, FIELD(op_timeout_ms), .def = "2000", .min = 10,
+	 .max = 60000, .unit = "ms"},
+	{"limits", "connect_timeout_ms", INI_NUMBER, FIELD(connect_timeout_ms), .def = "2000",
+	 .min = 10, .max = 60000, .unit = "ms"},
+	{"limits", "ping_ms", INI_NUMBER, FIELD(ping_ms), .def = "500", .min = 10, .max = 60000,
+	 .unit = "ms"},
+	{"limits", "retry_ms", INI_NUMBER, FIELD(retry_ms), .def = "500", .min = 10, .max = 60000,
+	 .unit = "ms"},
+	{"limits", "retry_max_ms", INI_NUMBER, FIELD(retry_max_ms), .def = "10000", .min = 10,
+	 .max = 600000, .unit = "ms"},
+};
+#define SERVER_KEY_COUNT (sizeof(server_keys) / sizeof(server_keys[0]))
+
+const struct ini_key *
+server_file_config_keys(size_t *ret_count)
+{
+	*ret_count = SERVER_KEY_COUNT;
+	return server_keys;
+}
+
+static bool
+is_alphanumeric(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+}
+
+static bool
+is_device_name(const char *name)
+{
+	if (!is_alphanumeric(*name))
+		return false;
+	for (; *name; name++)
+		if (!is_alphanumeric(*name) && !strchr("._-", *name))
+			return false;
+	return true;
+}
+
+/* What follows from the name when the file does not say it. */
+static void
+fill_derived(const struct ini *ini, struct server_file_config *config)
+{
+	if (!ini_has(ini, "nbd", "listen")) {
+		config->listen.count = 1;
+		(void)snprintf(config->listen.item[0], INI_ITEM_BYTES, "unix:/run/slabswap/%s.sock",
+			       config->name);
+	}
+	if (!ini_has(ini, "nbd", "control"))
+		(void)snprintf(config->control, sizeof(config->control), "/run/slabswap/%s.ctl",
+			       config->name);
+}
+
+static int
+check_device(const struct ini *ini, const struct server_file_config *config,
+	     char problem[INI_PROBLEM_BYTES])
+{
+	int r;
+
+	if (!is_device_name(config->name))
+		return ini_problem(ini, "device", "name", problem, server_keys[0].allowed,
+				   "not a device name");
+	r = config_check_slab_size(ini, "device", config->slab_bytes, problem);
+	if (r < 0)
+		return r;
+	return config_check_multiple(ini, "device", "size", config->size_bytes, config->slab_bytes,
+				     problem);
+}
+
+static int
+check_nbd(const struct ini *ini, const struct server_file_config *config,
+	  char problem[INI_PROBLEM_BYTES])
+{
+	int r;
+
+	r = config_check_socket_path(ini, "nbd", "control", config->control, problem);
+	if (r < 0)
+		return r;
+	r = config_check_addresses(ini, "nbd", "listen", &config->listen, CONFIG_UNIX | CONFIG_TCP,
+				   CONFIG_LISTEN_ALLOWED, problem);
+	if (r < 0)
+		return r;
+	for (uint32_t i = 0; i < config->listen.count; i++)
+		if (strncmp(config->listen.item[i], "unix:", 5) == 0 &&
+		    strcmp(config->listen.item[i] + 5, config->control) == 0)
+			return ini_problem(ini, "nbd", "control", problem,
+					   "a path that listen does not have", "also in listen");
+	return 0;
+}
+
+static int
+check_backup(const struct ini *ini, const struct server_file_config *config,
+	     char problem[INI_PROBLEM_BYTES])
+{
+	if (strcmp(config->backup_path, "none") == 0)
+		return ini_problem(ini, "backup", "path", problem,
+				   "the absolute path of a partition or file",
+				   "a device without a backup is not supported by this version");
+	if (config->backup_path[0] != '/')
+		return ini_problem(ini, "backup", "path", problem,
+				   "the absolute path of a partition or file",
+				   "not an absolute path");
+	return 0;
+}
+
+static int
+check_all(const struct ini *ini, struct server_file_config *config, char problem[INI_PROBLEM_BYTES])
+{
+	int r;
+
+	r = check_device(ini, config, problem);
+	if (r < 0)
+		return r;
+	fill_derived(ini, config);
+	r = check_nbd(ini, config, problem);
+	if (r < 0)
+		return r;
+	r = check_backup(ini, config, problem);
+	if (r < 0)
+		return r;
+	r = config_check_addresses(ini, "daemons", "portals", &config->portals,
+				   CONFIG_TCP | CONFIG_RDMA | CONFIG_PORT_NEEDED,
+				   CONFIG_PORTALS_ALLOWED, problem);
+	if (r < 0)
+		return r;
+	if (config->retry_max_ms < config->retry_ms)
+		return ini_problem(ini, "limits", "retry_max_ms", problem, "retry_ms or more",
+				   "less than retry_ms (%u)", config->retry_ms);
+	return config_load_psk(ini, "daemons", config->psk_file, &config->psk, problem);
+}
+
+int
+server_file_config_load(const char *path, struct server_file_config *ret_config)
+{
+	char problem[INI_PROBLEM_BYTES];
+	struct ini *ini = NULL;
+	int r;
+
+	memset(ret_config, 0, sizeof(*ret_config));
+	r = ini_load(path, server_keys, SERVER_KEY_COUNT, ret_config, &ini, problem);
+	if (r == 0)
+		r = check_all(ini, ret_config, problem);
+	if (r < 0)
+		ini_print_problem(problem);
+	(void)ini_free(ini);
+	return r;
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/* server_config_file.h - slabswap-nbd.ini: what the file may say, checked as far as one process can. */
+#ifndef NBD_SERVER_SERVER_CONFIG_FILE_H
+#define NBD_SERVER_SERVER_CONFIG_FILE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/ini.h"
+#include "wire/auth.h"
+#include "wire/ctl.h"
+
+/* sun_path with its NUL. */
+#define SERVER_SOCKET_PATH_BYTES 108
+#define SERVER_PATH_BYTES 512
+#define SERVER_TEXT_BYTES 256
+
+enum server_ack {
+	SERVER_ACK_REMOTE = 0, /* a write is answered when its remote copy is complete */
+	SERVER_ACK_BOTH,       /* when the backup is too */
+};
+
+struct server_file_config {
+	/* [device] */
+	char name[CTL_DEVICE_NAME_BYTES]; /* A-Z a-z 0-9 . _ -, not empty */
+	uint64_t size_bytes;		  /* multiple of slab_bytes, not 0 */
+	uint64_t slab_bytes;		  /* power of two, 1 MiB to 1 GiB */
+	/* [nbd] */
+	struct ini_list listen; /* "unix:/path" or "tcp:host:port" (port 0: any); at least one */
+	char export_name[SERVER_TEXT_BYTES]; /* may be "": the default export */
+	char description[SERVER_TEXT_BYTES]; /* "": none */
+	char control[SERVER_SOCKET_PATH_BYTES];
+	uint32_t max_connections;
+	/* [backup] */
+	char backup_path[SERVER_PATH_BYTES];
+	uint32_t ack; /* enum server_ack */
+	/* [daemons] */
+	struct ini_list portals; /* "rdma:host:port" or "tcp:host:port", port not 0; may be empty */
+	char psk_file[SERVER_PATH_BYTES]; /* "": none */
+	struct auth_psk psk;		  /* the content of psk_file */
+	/* [limits] */
+	uint64_t buffers_bytes;
+	uint32_t op_timeout_ms;
+	uint32_t connect_timeout_ms;
+	uint32_t ping_ms;
+	uint32_t retry_ms;     /* first wait before a reconnect */
+	uint32_t retry_max_ms; /* >= retry_ms: waits double up to it */
+};
+
+/*
+ * server_file_config_load - read and check @path, and the psk file it names.
+ *
+ * @ret_config: indeterminate on failure.  Holds the psk: wipe it when done.
+ *
+ * Returns 0, or a negative errno after ONE line on standard error; every failure
+ * is exit status 2.
+ */
+int server_file_config_load(const char *path, struct server_file_config *ret_config);
+
+/* The table behind it, for documents and their tests. */
+const struct ini_key *server_file_config_keys(size_t *ret_count);
+
+#endif /* NBD_SERVER_SERVER_CONFIG_FILE_H */
