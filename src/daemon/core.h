@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/* core.h - what the files of the daemon core share; nobody else includes it. */
+#ifndef DAEMON_CORE_H
+#define DAEMON_CORE_H
+
+#include "common/list.h"
+#include "common/page.h"
+#include "daemon/client.h"
+#include "daemon/daemon.h"
+#include "daemon/pool.h"
+
+#define DAEMON_EVENT_TEXT_BYTES 320u
+
+struct daemon {
+	struct daemon_config config;
+	struct pool *pool;
+	struct daemon_stats counters; /* the totals and the counts of clients */
+	struct list connections;      /* struct client, oldest first */
+	struct list free_slots;	      /* struct client */
+	bool touched;		      /* something happened since the last advance */
+	uint64_t next_ns;	      /* what the last advance returned */
+	bool stopping;
+	void (*stopped)(void *arg);
+	void *stopped_arg;
+	uint32_t slot_count;
+	struct client slots[];
+};
+
+void daemon_report(struct daemon *d, enum daemon_event event, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+#endif /* DAEMON_CORE_H */

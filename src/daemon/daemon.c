@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: MIT */
+/* The daemon as a whole: its slots for connections, its timers, its end. */
+#include "daemon/daemon.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/core.h"
+#include "transport/transport.h"
+
+/* Far below where now_ns + a timeout could wrap. */
+#define TIMEOUT_NS_MAX (UINT64_C(1) << 62)
+
+void
+daemon_report(struct daemon *d, enum daemon_event event, const char *fmt, ...)
+{
+	char text[DAEMON_EVENT_TEXT_BYTES];
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	d->config.event(d->config.event_arg, event, text);
+}
+
+static void
+pool_touched_cb(void *arg)
+{
+	((struct daemon *)arg)->touched = true;
+}
+
+static void
+pool_ready_cb(void *arg)
+{
+	struct daemon *d = arg;
+
+	daemon_report(d, DAEMON_EVENT_POOL_READY, "pool: all %u slabs are filled",
+		      d->config.max_slabs);
+}
+
+static void
+pool_failed_cb(void *arg, enum slab_memory_request request, uint32_t slot, int status)
+{
+	struct daemon *d = arg;
+
+	if (request == SLAB_MEMORY_FILL)
+		daemon_report(d, DAEMON_EVENT_MEMORY_FAILED,
+			      "pool: cannot fill slab %u of %u, will try again: %s", slot,
+			      d->config.max_slabs, strerror(-status));
+	else
+		daemon_report(
+			d, DAEMON_EVENT_MEMORY_FAILED, "pool: cannot %s slab %u, it is lost: %s",
+			request == SLAB_MEMORY_ZERO ? "zero" : "drop", slot, strerror(-status));
+}
+
+static bool
+config_is_valid(const struct daemon_config *config)
+{
+	return config->slab_bytes > 0 && config->max_slabs > 0 &&
+	       config->max_slabs <= DAEMON_SLABS_MAX && config->max_slabs_client > 0 &&
+	       config->max_clients > 0 && config->max_clients <= DAEMON_CLIENTS_MAX &&
+	       config->hello_timeout_ns > 0 && config->hello_timeout_ns <= TIMEOUT_NS_MAX &&
+	       config->client_timeout_ns > 0 && config->client_timeout_ns <= TIMEOUT_NS_MAX &&
+	       config->psk.length_bytes <= AUTH_PSK_BYTES_MAX && config->event &&
+	       (config->psk.length_bytes == 0 || config->entropy);
+}
+
+int
+daemon_new(const struct daemon_config *config, struct slab_memory *memory,
+	   struct daemon **ret_daemon)
+{
+	struct pool_events events = {
+		.touched = pool_touched_cb,
+		.ready = pool_ready_cb,
+		.failed = pool_failed_cb,
+	};
+	struct daemon *d;
+	uint32_t slots;
+	int r;
+
+	assert(config && memory && ret_daemon);
+	if (!config_is_valid(config))
+		return -EINVAL;
+	slots = config->max_clients + DAEMON_SPARE_CONNECTIONS;
+	d = calloc(1, sizeof(*d) + slots * sizeof(d->slots[0]));
+	if (!d)
+		return -ENOMEM;
+	events.arg = d;
+	r = pool_new(config->max_slabs, memory, &events, &d->pool);
+	if (r < 0) {
+		free(d);
+		return r;
+	}
+	d->config = *config;
+	d->touched = true;
+	d->slot_count = slots;
+	list_init(&d->connections);
+	list_init(&d->free_slots);
+	for (uint32_t i = 0; i < slots; i++) {
+		d->slots[i].daemon = d;
+		d->slots[i].index = i;
+		list_init(&d->slots[i].slabs);
+		list_add_tail(&d->free_slots, &d->slots[i].node);
+	}
+	*ret_daemon = d;
+	return 0;
+}
+
+struct daemon *
+daemon_free(struct daemon *d)
+{
+	if (!d)
+		return NULL;
+	assert(list_is_empty(&d->connections));
+	(void)pool_free(d->pool);
+	explicit_bzero(&d->config.psk, sizeof(d->config.psk));
+	free(d);
+	return NULL;
+}
+
+void
+daemon_incoming(void *daemon, struct tp_conn *conn)
+{
+	struct daemon *d = daemon;
+
+	d->touched = true;
+	if (d->stopping) {
+		tp_close(conn);
+		return;
+	}
+	if (list_is_empty(&d->free_slots)) {
+		daemon_report(d, DAEMON_EVENT_REJECTED, "client[%s]: not served (%u connections)",
+			      tp_conn_name(conn), d->slot_count);
+		tp_close(conn);
+		return;
+	}
+	client_accept(container_of(d->free_slots.next, struct client, node), conn);
+}
+
+static bool
+is_stopped(const struct daemon *d)
+{
+	return d->stopping && list_is_empty(&d->connections) && pool_is_stopped(d->pool);
+}
+
+uint64_t
+daemon_advance(struct daemon *d, uint64_t now_ns)
+{
+	uint64_t next_ns = UINT64_MAX;
+	struct list *n, *tmp;
+	void (*stopped)(void *arg);
+
+	if (!d->touched && now_ns < d->next_ns)
+		return d->next_ns;
+	d->touched = false;
+	pool_advance(d->pool, now_ns, &next_ns);
+	list_foreach_safe (n, tmp, &d->connections) {
+		client_advance(container_of(n, struct client, node), now_ns, &next_ns);
+	}
+	d->next_ns = next_ns;
+	stopped = d->stopped;
+	if (stopped && is_stopped(d)) {
+		d->stopped = NULL;
+		stopped(d->stopped_arg);
+	}
+	return next_ns;
+}
+
+void
+daemon_stop(struct daemon *d, void (*done)(void *arg), void *arg)
+{
+	struct list *n, *tmp;
+
+	assert(!d->stopping && done);
+	d->stopping = true;
+	d->stopped = done;
+	d->stopped_arg = arg;
+	d->touched = true;
+	list_foreach_safe (n, tmp, &d->connections) {
+		client_end(container_of(n, struct client, node), "the daemon is stopping");
+	}
+	pool_stop(d->pool);
+}
+
+void
+daemon_get_stats(const struct daemon *d, struct daemon_stats *ret_stats)
+{
+	*ret_stats = d->counters;
+	ret_stats->slabs_max = d->config.max_slabs;
+	ret_stats->slabs_free = pool_count(d->pool, POOL_SLAB_FREE);
+	ret_stats->slabs_mapped = pool_count(d->pool, POOL_SLAB_GRANTED);
+	ret_stats->slabs_empty = pool_count(d->pool, POOL_SLAB_EMPTY);
+	ret_stats->slabs_lost = pool_count(d->pool, POOL_SLAB_LOST);
+	ret_stats->slabs_pending = d->config.max_slabs - ret_stats->slabs_free -
+				   ret_stats->slabs_mapped - ret_stats->slabs_empty -
+				   ret_stats->slabs_lost;
+}
+
+bool
+daemon_get_client(const struct daemon *d, uint32_t index, struct daemon_client_info *ret_info)
+{
+	const struct list *n;
+
+	list_foreach (n, &d->connections) {
+		const struct client *c = (const struct client *)(const void *)n;
+
+		if (!c->has_joined || index-- > 0)
+			continue;
+		ret_info->conn_name = tp_conn_name(c->conn);
+		ret_info->device = c->device;
+		ret_info->slabs = c->slab_count;
+		return true;
+	}
+	return false;
+}

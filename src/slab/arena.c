@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+#include "slab/arena.h"
+
+#include <errno.h>
+
+#include "slab/device.h"
+
+static size_t
+part_end(size_t start, size_t count, size_t each)
+{
+	const size_t end = start + count * each;
+
+	return (end + PAGE_BYTES - 1) & ~(size_t)(PAGE_BYTES - 1);
+}
+
+int
+arena_layout(struct arena *a, void *base, uint64_t size_bytes, uint64_t slab_bytes,
+	     uint64_t buffer_bytes)
+{
+	uint8_t *p = base;
+	size_t at;
+
+	if (slab_bytes < SLAB_BYTES_MIN || slab_bytes > SLAB_BYTES_MAX ||
+	    (slab_bytes & (slab_bytes - 1)) != 0)
+		return -EINVAL;
+	if (size_bytes == 0 || size_bytes % slab_bytes != 0 ||
+	    size_bytes >> BLOCK_SHIFT > UINT32_MAX)
+		return -EINVAL;
+	if (buffer_bytes < SLAB_BUFFER_BYTES_MIN || buffer_bytes % BLOCK_BYTES != 0 ||
+	    buffer_bytes >> PAGE_SHIFT > UINT32_MAX / 2)
+		return -EINVAL;
+
+	a->n_slabs = (uint32_t)(size_bytes / slab_bytes);
+	a->n_blocks = (uint32_t)(size_bytes >> BLOCK_SHIFT);
+	a->n_buffer_pages = (uint32_t)(buffer_bytes >> PAGE_SHIFT);
+	a->slab_blocks = (uint32_t)(slab_bytes >> BLOCK_SHIFT);
+
+	a->header = (struct arena_header *)(void *)p;
+	at = part_end(0, 1, sizeof(*a->header));
+	a->slabs = (struct arena_slab *)(void *)(p + at);
+	at = part_end(at, a->n_slabs, sizeof(*a->slabs));
+	a->blocks = (struct arena_block *)(void *)(p + at);
+	at = part_end(at, a->n_blocks, sizeof(*a->blocks));
+	a->writes = (struct arena_write *)(void *)(p + at);
+	at = part_end(at, a->n_buffer_pages, sizeof(*a->writes));
+	a->buffers = p + at;
+	a->total_bytes = part_end(at, a->n_buffer_pages, PAGE_BYTES);
+	return 0;
+}

@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * core.h - the device core's state, seen only inside src/slab.
+ *
+ * Who owns what:
+ *   device.c      the loop of the core: advance, stop, statistics
+ *   pieces.c      the pools; get and put of pieces and buffers
+ *   read_path.c   where a page's newest copy is, and fetching it; promotion
+ *   write_path.c  the two copies of a write, its answer, its buffer
+ *   range_path.c  TRIM and ZERO
+ *   flush_path.c  the order of writes, flushes and durability
+ *   slab_table.c  every transition of a slab's state
+ *   remote.c      every transition of a daemon's session
+ *   repair.c      degraded pages and backup retries
+ */
+#ifndef SLAB_CORE_H
+#define SLAB_CORE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/list.h"
+#include "common/page.h"
+#include "nbd_server/backend.h"
+#include "slab/arena.h"
+#include "slab/backup.h"
+#include "slab/buffer_pool.h"
+#include "slab/core_timer.h"
+#include "slab/device.h"
+#include "slab/page_order.h"
+#include "transport/transport.h"
+#include "wire/ctl.h"
+
+#define RANGE_BLOCKS_MAX (BACKEND_RANGE_BYTES_MAX / BLOCK_BYTES + 1)
+#define RANGES_MAX 16u
+#define FLUSHES_MAX 256u
+/* Of the buffer pool, kept for reads: writes wait for the backup, reads need not. */
+#define READ_RESERVE_DIVISOR 8u
+/* MAPs that one daemon has not answered; well below what a connection queues. */
+#define MAPS_PENDING_MAX 16u
+/* An operation waits this many op_timeouts at most, however well those before it go. */
+#define OP_AGE_TIMEOUTS 16u
+/* A MAP is answered within this many op_timeouts: it queues behind pages, and is not urgent. */
+#define MAP_ANSWER_TIMEOUTS 4u
+/* Between two tries to bring pages to a backup that failed. */
+#define BACKUP_RETRY_NS (1 * NSEC_PER_SEC)
+/* At stop: tries before pages are given up, loudly. */
+#define STOP_RETRIES_MAX 5u
+
+/* A write that neither copy took is tried again this often while a slab is being mapped. */
+#define WRITE_TRIES_MAX 3u
+
+/* The backup half of a write. */
+enum write_backup {
+	WRITE_BACKUP_WAITING = 0, /* for its turn on the page */
+	WRITE_BACKUP_STARTED,
+	WRITE_BACKUP_OK,
+	WRITE_BACKUP_FAILED,
+	WRITE_BACKUP_ENDED, /* nothing more will be written */
+};
+
+/* Place in the order of writes and flushes; see flush_path.c. */
+struct unsafe_node {
+	struct list node;
+	bool is_flush;
+};
+
+/* One READ or WRITE of pages inside one block, or one repair of the same shape. */
+struct piece {
+	struct backend_io io; /* first: what the server holds */
+	struct slab_device *dev;
+	struct order_entry order;
+	struct unsafe_node unsafe; /* WRITE: until the backup has it */
+	struct list free_node;
+	struct list done_node;	/* waiting for its io.done() */
+	struct list retry_node; /* waiting for the backup to work again */
+
+	uint8_t *pages;	      /* first page of order.mask */
+	uint32_t buffer_page; /* index in the pool */
+	uint8_t buffer_order;
+	uint8_t first_page; /* in the block */
+	uint8_t n_pages;
+	bool is_repair;
+
+	uint32_t todo;	      /* pages that the read phase has not got yet */
+	uint32_t from_backup; /* pages that may be promoted */
+	int status;	      /* of the answer */
+
+	bool is_held;	 /* the server has it (get..put) */
+	bool is_reading; /* in the read phase */
+	bool is_started; /* WRITE: past waiting and fetching */
+	bool is_answered;
+	bool is_main_done;
+	bool is_kept;	 /* WRITE: counted in n_kept */
+	bool has_remote; /* WRITE: its remote copy was completed, in p->generation */
+	uint8_t n_tries; /* WRITE: after both copies failed, before the answer */
+	enum write_backup backup;
+	int backup_status; /* of WRITE_BACKUP_FAILED */
+
+	/* The remote operation in flight; remote_busy until its done(). */
+	struct tp_op remote_op;
+	struct remote *remote;
+	struct list remote_node; /* remote->ops, by time of posting */
+	uint64_t posted_ns;	 /* 0: not stamped yet */
+	uint32_t remote_mask;
+	uint32_t generation; /* of the slab's mapping when posted */
+	bool remote_busy;
+
+	struct backup_op backup_op;
+	uint32_t backup_mask;
+	bool backup_busy;
+};
+
+/* One TRIM or ZERO of up to BACKEND_RANGE_BYTES_MAX. */
+struct range {
+	struct backend_io io;
+	struct slab_device *dev;
+	struct list free_node;
+	struct list done_node;
+	struct unsafe_node unsafe;
+	struct backup_op backup_op;
+	uint64_t zeroed_bytes; /* of the slow way: written so far */
+	uint32_t n_entries;
+	uint32_t n_blocked; /* entries that still wait */
+	int status;
+	struct order_entry entries[RANGE_BLOCKS_MAX];
+};
+
+struct flush {
+	struct backend_io io;
+	struct slab_device *dev;
+	struct list free_node;
+	struct list done_node;
+	struct unsafe_node unsafe;
+	struct backup_op backup_op;
+	int status;
+};
+
+enum remote_state {
+	REMOTE_IDLE = 1, /* not connected; retry timer armed unless stopping */
+	REMOTE_CONNECTING,
+	REMOTE_HELLO, /* HELLO sent */
+	REMOTE_AUTH,  /* AUTH sent */
+	REMOTE_UP,
+	REMOTE_CLOSING, /* failed or stopping; waiting for down() */
+};
+
+/* One portal: a daemon and the session with it. */
+struct remote {
+	struct slab_device *dev;
+	struct tp *tp;
+	const char *address;
+	struct tp_region *buffers; /* the pool, registered with @tp */
+	uint32_t index;
+	enum remote_state state;
+	struct tp_conn *conn; /* NULL in IDLE */
+	struct list ops;      /* pieces with a remote op in flight, oldest first */
+	uint32_t slabs_free;
+	uint32_t slabs_mapped;
+	uint32_t maps_pending;
+	uint64_t retry_ns;	/* next backoff */
+	int last_error;		/* -errno or 0 */
+	uint32_t last_reason;	/* of the REFUSED that ended the session, or 0 */
+	bool was_reported_down; /* said once per change */
+	bool is_ping_pending;
+	struct core_timer ping_timer; /* while a PING waits for its answer */
+	struct core_timer map_timer;  /* while a MAP does */
+	struct core_timer step_timer; /* connect deadline, retry, or next ping, by state */
+	uint64_t head_ns;	      /* since when ops' first is the oldest; 0: not stamped yet */
+	uint8_t hello[CTL_MESSAGE_BYTES_MAX];
+	size_t hello_bytes;
+};
+
+enum stop_step {
+	STOP_NOT = 0,
+	STOP_DRAIN, /* writes on their way to the backup, degraded pages */
+	STOP_SYNC,
+	STOP_CLOSE, /* daemons */
+	STOP_DONE,
+};
+
+struct slab_device {
+	struct backend backend; /* first: what the server holds */
+	struct slab_device_config config;
+	struct backup *backup;
+	struct arena arena;
+	struct buffer_pool pool;      /* from the arena's first buffer page on */
+	struct buffer_pool read_pool; /* the pages behind it, for reads only */
+	struct page_order order;
+	struct slab_device_stats stats;
+	uint64_t now_ns; /* of the last advance */
+
+	struct piece *pieces;
+	struct range *ranges;
+	struct flush *flushes;
+	struct remote *remotes;
+	uint32_t n_remotes;
+	struct list free_pieces;
+	struct list free_ranges;
+	struct list free_flushes;
+
+	struct list ready;	 /* order entries to run */
+	struct list done_pieces; /* to answer */
+	struct list done_ranges;
+	struct list done_flushes;
+	struct list unsafe; /* writes not on the backup, and flushes, in order */
+	uint32_t n_unsafe;  /* writes among them */
+	struct list retry;  /* pieces whose backup write failed and that have no other copy */
+	uint32_t n_kept;    /* writes that left the order of flushes without being on the backup */
+	struct core_timer retry_timer;
+	uint32_t repair_block;	   /* where the search for degraded pages goes on */
+	uint32_t n_repairs;	   /* repair pieces in flight */
+	bool backup_is_failing;	   /* its last write failed */
+	bool was_backup_reported;  /* said once per change */
+	uint64_t backup_failed_ns; /* when it failed last */
+	bool can_zero;		   /* the backup has not refused ZERO */
+	void *zeros;		   /* one block of zeros inside the pool */
+
+	uint32_t n_in_use; /* pieces, ranges and flushes not on a free list */
+	bool is_starved;   /* get() gave NULL since the last resume() */
+	bool has_room;	   /* something was freed since */
+	void (*resume)(void *arg);
+	void *resume_arg;
+
+	bool is_stopping; /* no new mapping */
+	enum stop_step stop_step;
+	uint32_t stop_retries;
+	uint64_t stop_lost_pages;
+	int stop_status;
+	struct backup_op stop_op;
+	void (*stopped)(void *arg, int status);
+	void *stopped_arg;
+};
+
+/* device.c */
+void device_event(struct slab_device *d, enum slab_event_level level, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* pieces.c */
+int pieces_init(struct slab_device *d);
+void pieces_fini(struct slab_device *d);
+struct backend_io *pieces_get(struct slab_device *d, enum backend_kind kind, uint64_t offset_bytes,
+			      uint32_t length_bytes);
+void pieces_put(struct slab_device *d, struct backend_io *io);
+/* Returns @p to the pools when nothing holds it any more (invariant 3). */
+void piece_free_if_idle(struct piece *p);
+/* Queues the answer; io.done() runs from the next advance.  Once per piece. */
+void piece_answer(struct piece *p, int status);
+void range_answer(struct range *r, int status);
+void range_free(struct range *r);
+void flush_answer(struct flush *f, int status);
+void flush_free(struct flush *f);
+/* A page-sized piece that no server holds, for repair; NULL when none is free. */
+struct piece *piece_get_internal(struct slab_device *d, uint32_t block, uint32_t mask);
+struct arena_write *piece_arena_write(const struct piece *p);
+/* The pages @mask of @p, which are one run, in its buffer. */
+void *piece_run_buf(const struct piece *p, uint32_t mask);
+uint32_t piece_slab(const struct piece *p);
+/* Pages of the buffer pool that are free, for writes and for reads. */
+uint32_t pieces_free_pages(const struct slab_device *d);
+/* The pages of [@offset_bytes, + @length_bytes), which lie in one block, as its mask. */
+uint32_t block_mask(uint64_t offset_bytes, uint64_t length_bytes);
+/* The lowest run of adjacent pages in @mask; 0 for 0. */
+uint32_t first_run(uint32_t mask);
+
+/* read_path.c */
+void read_submit(struct piece *p);
+/* Fetches p->todo into the buffer, then calls read_phase_done(). */
+void read_fetch(struct piece *p);
+void read_remote_done(struct piece *p, int status);
+void read_backup_done(struct piece *p, int status);
+
+/* write_path.c */
+void write_submit(struct piece *p);
+/* The read phase of a partial write has ended. */
+void write_fetched(struct piece *p, int status);
+void write_remote_done(struct piece *p, int status);
+void write_backup_done(struct piece *p, int status);
+/* Starts the copies that are missing again after a failure. */
+void write_retry(struct piece *p);
+/* The backup has it, or never will: the last step of every write. */
+void write_end(struct piece *p);
+/* @p has begun to replace its pages: describes it in the arena. */
+void write_record(struct piece *p);
+/* The backup refuses @p for now: flushes fail rather than wait for it. */
+void write_set_kept(struct piece *p);
+/* Those that wait for the kept write @p must not wait without end. */
+void write_unblock_later(struct piece *p, int status);
+
+/* range_path.c */
+void range_submit(struct range *r);
+
+/* flush_path.c */
+void flush_submit(struct flush *f);
+void unsafe_add(struct slab_device *d, struct unsafe_node *n, bool is_flush);
+void unsafe_remove(struct slab_device *d, struct unsafe_node *n);
+/* @newer takes the place of @older, which leaves. */
+void unsafe_replace(struct slab_device *d, struct unsafe_node *older, struct unsafe_node *newer);
+/* Makes what the backup has durable, then p's answer. */
+void piece_sync(struct piece *p);
+void range_sync(struct range *r);
+
+/* slab_table.c: the only writers of arena_slab.state */
+void slab_want(struct slab_device *d, uint32_t slab); /* a write came: map it if possible */
+bool slab_is_mapped(const struct slab_device *d, uint32_t slab);
+/* An answer to MAP; false when it does not fit (a protocol error). */
+bool slab_mapped(struct slab_device *d, struct remote *r, const struct ctl_mr_info *info);
+bool slab_map_refused(struct slab_device *d, struct remote *r, uint32_t slab);
+/* @r is lost: none of its slabs is remote any more. */
+void slabs_unmap_remote(struct slab_device *d, struct remote *r);
+/* Pages that a write or trim is about to replace: forget that they were degraded or lost. */
+void slab_forget_pages(struct slab_device *d, uint32_t block, uint32_t mask, uint32_t unsafe);
+/* Pages whose only copy is remote because the backup failed. */
+void slab_degrade_pages(struct slab_device *d, uint32_t block, uint32_t mask);
+void slab_mend_pages(struct slab_device *d, uint32_t block, uint32_t mask);
+/* Pages of which no copy is left.  The slab is neither MAPPED nor MAPPING unless @mask is 0. */
+void slab_lose_pages(struct slab_device *d, uint32_t block, uint32_t mask);
+
+/* remote.c */
+int remotes_init(struct slab_device *d);
+void remotes_fini(struct slab_device *d);
+uint64_t remotes_advance(struct slab_device *d, uint64_t now_ns);
+/* The daemon with most free slabs that is up, or NULL. */
+struct remote *remote_pick(struct slab_device *d);
+/* Sends MAP; false when it could not. */
+bool remote_map(struct remote *r, uint32_t slab, uint32_t generation);
+/* Posts p->remote_op for the pages @mask, one run, of a mapped slab. */
+void remote_post(struct piece *p, enum tp_op_kind kind, uint32_t mask);
+/* Ends the session: its slabs are unmapped at once, a new try comes later.  @error: -errno. */
+void remote_fail(struct remote *r, int error, const char *what);
+/* Closes all; true when all are down. */
+bool remotes_stop(struct slab_device *d);
+
+/* repair.c */
+uint64_t repair_advance(struct slab_device *d, uint64_t now_ns);
+/* The write of @p to the backup failed and there is no other copy: keep the buffer, try again. */
+void repair_keep(struct piece *p);
+/* The read phase of a repair has ended. */
+void repair_fetched(struct piece *p, int status);
+/* At stop: gives up the buffers that no backup took; returns the number of their pages. */
+uint64_t repair_give_up(struct slab_device *d);
+/* Keeps count of the backup's errors and says it when it begins or ceases to fail. */
+void backup_says(struct slab_device *d, int status, const char *what);
+
+#endif /* SLAB_CORE_H */

@@ -1,0 +1,422 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The core's turn: run what became ready, answer what is done, do what is due;
+ * and the clean end.
+ */
+#include "slab/device.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "slab/core.h"
+
+/* Entries run and answers given per advance; the rest waits for the next turn. */
+#define ADVANCE_BUDGET 1024u
+
+static struct slab_device *
+device_of(struct backend *be)
+{
+	return container_of(be, struct slab_device, backend);
+}
+
+void
+device_event(struct slab_device *d, enum slab_event_level level, const char *fmt, ...)
+{
+	char text[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	d->config.event(d->config.arg, level, text);
+}
+
+static struct backend_io *
+backend_get_cb(struct backend *be, enum backend_kind kind, uint64_t offset, uint32_t length)
+{
+	return pieces_get(device_of(be), kind, offset, length);
+}
+
+static void
+backend_submit_cb(struct backend *be, struct backend_io *io)
+{
+	(void)be;
+	switch (io->kind) {
+	case BACKEND_READ:
+		read_submit(container_of(io, struct piece, io));
+		return;
+	case BACKEND_WRITE:
+		write_submit(container_of(io, struct piece, io));
+		return;
+	case BACKEND_TRIM:
+	case BACKEND_ZERO:
+		range_submit(container_of(io, struct range, io));
+		return;
+	case BACKEND_FLUSH:
+		flush_submit(container_of(io, struct flush, io));
+		return;
+	}
+}
+
+static void
+backend_put_cb(struct backend *be, struct backend_io *io)
+{
+	pieces_put(device_of(be), io);
+}
+
+static void
+backend_set_resume_cb(struct backend *be, void (*resume)(void *arg), void *arg)
+{
+	struct slab_device *d = device_of(be);
+
+	d->resume = resume;
+	d->resume_arg = arg;
+}
+
+static bool
+page_is_zero(const struct slab_device *d, uint64_t page)
+{
+	const uint32_t block = (uint32_t)(page / BLOCK_PAGES);
+	const uint32_t bit = 1u << page % BLOCK_PAGES;
+	const struct arena_block *b = &d->arena.blocks[block];
+
+	if ((b->remote | b->backup) & bit)
+		return false;
+	return (order_unsafe_pages(&d->order, block, NULL) & bit) == 0;
+}
+
+static struct backend_extent
+backend_extent_cb(struct backend *be, uint64_t offset_bytes, uint64_t length_bytes)
+{
+	const struct slab_device *d = device_of(be);
+	const uint64_t first = offset_bytes >> PAGE_SHIFT;
+	const uint64_t last = (offset_bytes + length_bytes - 1) >> PAGE_SHIFT;
+	const uint64_t stop = last - first < 65536 ? last : first + 65535;
+	const bool is_zero = page_is_zero(d, first);
+	uint64_t page = first + 1, end;
+
+	assert(length_bytes > 0);
+	while (page <= stop && page_is_zero(d, page) == is_zero)
+		page++;
+	end = page << PAGE_SHIFT;
+	if (end > offset_bytes + length_bytes)
+		end = offset_bytes + length_bytes;
+	return (struct backend_extent){end - offset_bytes, is_zero};
+}
+
+static const struct backend_ops device_backend_ops = {
+	.get = backend_get_cb,
+	.submit = backend_submit_cb,
+	.put = backend_put_cb,
+	.set_resume = backend_set_resume_cb,
+	.extent = backend_extent_cb,
+};
+
+size_t
+slab_device_arena_bytes(const struct slab_device_config *config)
+{
+	struct arena a;
+
+	if (arena_layout(&a, NULL, config->size_bytes, config->slab_bytes, config->buffer_bytes) <
+	    0)
+		return 0;
+	return a.total_bytes;
+}
+
+/* What the backup holds from before is where every page is. */
+static void
+page_map_from_backup(struct slab_device *d)
+{
+	uint64_t at = 0, start, end;
+
+	while (at < d->config.size_bytes && backup_next_data(d->backup, at, &start, &end)) {
+		if (end > d->config.size_bytes)
+			end = d->config.size_bytes;
+		for (at = start; at < end;) {
+			const uint64_t block_end = ((at >> BLOCK_SHIFT) + 1) << BLOCK_SHIFT;
+			const uint64_t stop = block_end < end ? block_end : end;
+
+			d->arena.blocks[at >> BLOCK_SHIFT].backup |= block_mask(at, stop - at);
+			at = stop;
+		}
+	}
+}
+
+static int
+config_check(const struct slab_device_config *c)
+{
+	if (!c->arena || !c->name || strlen(c->name) >= CTL_DEVICE_NAME_BYTES || !c->entropy ||
+	    !c->event || (c->n_portals > 0 && !c->portals))
+		return -EINVAL;
+	if (c->ack != SLAB_ACK_REMOTE && c->ack != SLAB_ACK_BOTH)
+		return -EINVAL;
+	if (c->op_timeout_ns == 0 || c->connect_timeout_ns == 0 || c->ping_ns == 0 ||
+	    c->retry_ns == 0 || c->retry_max_ns < c->retry_ns)
+		return -EINVAL;
+	return 0;
+}
+
+static void
+device_zeros_init(struct slab_device *d)
+{
+	const uint32_t page = buffer_get(&d->pool, BUFFER_ORDERS - 1);
+
+	assert(page != BUFFER_NONE);
+	d->zeros = d->arena.buffers + (size_t)page * PAGE_BYTES;
+	memset(d->zeros, 0, BLOCK_BYTES);
+}
+
+int
+slab_device_new(const struct slab_device_config *config, struct backup *backup,
+		struct slab_device **ret_device)
+{
+	struct slab_device *d;
+	int r = config_check(config);
+
+	if (r < 0)
+		return r;
+	d = calloc(1, sizeof(*d));
+	if (!d)
+		return -ENOMEM;
+	d->config = *config;
+	d->backup = backup;
+	d->backend.ops = &device_backend_ops;
+	d->backend.size_bytes = config->size_bytes;
+	d->can_zero = true;
+	list_init(&d->ready);
+	list_init(&d->done_pieces);
+	list_init(&d->done_ranges);
+	list_init(&d->done_flushes);
+	list_init(&d->unsafe);
+	list_init(&d->retry);
+
+	r = arena_layout(&d->arena, config->arena, config->size_bytes, config->slab_bytes,
+			 config->buffer_bytes);
+	if (r < 0)
+		goto err_free;
+	*d->arena.header = (struct arena_header){
+		.magic = ARENA_MAGIC,
+		.version = ARENA_VERSION,
+		.block_pages = BLOCK_PAGES,
+		.size_bytes = config->size_bytes,
+		.slab_bytes = config->slab_bytes,
+		.buffer_bytes = config->buffer_bytes,
+	};
+	d->stats.slabs = d->arena.n_slabs;
+	d->stats.page_map_bytes = (uint64_t)d->arena.n_blocks * sizeof(struct arena_block);
+	d->stats.slab_table_bytes = (uint64_t)d->arena.n_slabs * sizeof(struct arena_slab);
+	d->stats.buffer_bytes = config->buffer_bytes;
+	r = pieces_init(d);
+	if (r < 0)
+		goto err_fini;
+	device_zeros_init(d);
+	r = remotes_init(d);
+	if (r < 0)
+		goto err_fini;
+	page_map_from_backup(d);
+	*ret_device = d;
+	return 0;
+
+err_fini:
+	remotes_fini(d);
+	pieces_fini(d);
+err_free:
+	free(d);
+	return r;
+}
+
+struct slab_device *
+slab_device_free(struct slab_device *d)
+{
+	if (!d)
+		return NULL;
+	remotes_fini(d);
+	pieces_fini(d);
+	free(d);
+	return NULL;
+}
+
+struct backend *
+slab_device_backend(struct slab_device *d)
+{
+	return &d->backend;
+}
+
+void
+slab_device_buffers(struct slab_device *d, void **ret_base, size_t *ret_length_bytes)
+{
+	*ret_base = d->arena.buffers;
+	*ret_length_bytes = (size_t)d->arena.n_buffer_pages * PAGE_BYTES;
+}
+
+static void
+run_ready(struct slab_device *d, uint32_t *budget)
+{
+	struct list *node;
+
+	while (*budget > 0 && (node = list_pop_head(&d->ready)) != NULL) {
+		struct order_entry *e = container_of(node, struct order_entry, ready);
+
+		(*budget)--;
+		e->run(e);
+	}
+}
+
+/*
+ * io.done() may submit and put from inside.  Ranges first: when one failed, reads behind
+ * it that saw the old bytes are answered after it.
+ */
+static void
+give_answers(struct slab_device *d, uint32_t *budget)
+{
+	struct list *node;
+
+	while (*budget > 0 && (node = list_pop_head(&d->done_ranges)) != NULL) {
+		struct range *r = container_of(node, struct range, done_node);
+
+		(*budget)--;
+		r->io.done(&r->io, r->status);
+	}
+	while (*budget > 0 && (node = list_pop_head(&d->done_flushes)) != NULL) {
+		struct flush *f = container_of(node, struct flush, done_node);
+
+		(*budget)--;
+		f->io.done(&f->io, f->status);
+	}
+	while (*budget > 0 && (node = list_pop_head(&d->done_pieces)) != NULL) {
+		struct piece *p = container_of(node, struct piece, done_node);
+
+		(*budget)--;
+		p->io.done(&p->io, p->status);
+	}
+}
+
+static bool
+may_resume(const struct slab_device *d)
+{
+	return d->is_starved && d->has_room && d->resume;
+}
+
+static bool
+has_work(const struct slab_device *d)
+{
+	return may_resume(d) || !list_is_empty(&d->ready) || !list_is_empty(&d->done_pieces) ||
+	       !list_is_empty(&d->done_ranges) || !list_is_empty(&d->done_flushes);
+}
+
+static void
+stop_sync_done_cb(struct backup_op *op, int status)
+{
+	struct slab_device *d = container_of(op, struct slab_device, stop_op);
+
+	backup_says(d, status, "flush");
+	if (status < 0)
+		d->stop_status = -EIO;
+	d->stop_step = STOP_CLOSE;
+}
+
+static void
+stop_drained(struct slab_device *d)
+{
+	d->stop_step = STOP_SYNC;
+	d->stop_op = (struct backup_op){.kind = BACKUP_OP_SYNC, .done = stop_sync_done_cb};
+	backup_submit(d->backup, &d->stop_op);
+}
+
+static void
+stop_advance(struct slab_device *d)
+{
+	switch (d->stop_step) {
+	case STOP_DRAIN:
+		if (d->n_in_use == 0 && d->stats.pages_degraded == 0) {
+			stop_drained(d);
+			return;
+		}
+		if (d->stop_retries < STOP_RETRIES_MAX)
+			return;
+		d->stop_lost_pages += repair_give_up(d);
+		if (d->n_in_use > 0)
+			return;
+		device_event(d, SLAB_EVENT_ERROR,
+			     "stopping with %" PRIu64
+			     " pages that the backup refused: they are lost",
+			     d->stop_lost_pages + d->stats.pages_degraded);
+		d->stop_status = -EIO;
+		stop_drained(d);
+		return;
+	case STOP_CLOSE:
+		if (!remotes_stop(d))
+			return;
+		d->stop_step = STOP_DONE;
+		d->stopped(d->stopped_arg, d->stop_status);
+		return;
+	case STOP_NOT:
+	case STOP_SYNC:
+	case STOP_DONE:
+		return;
+	}
+}
+
+uint64_t
+slab_device_advance(struct slab_device *d, uint64_t now_ns)
+{
+	uint32_t budget = ADVANCE_BUDGET;
+	uint64_t next_ns, other_ns;
+
+	d->now_ns = now_ns;
+	run_ready(d, &budget);
+	give_answers(d, &budget);
+	if (may_resume(d)) {
+		d->is_starved = false;
+		d->resume(d->resume_arg);
+	}
+	next_ns = repair_advance(d, now_ns);
+	/* Last, so that it sees every operation and deadline that this turn began. */
+	other_ns = remotes_advance(d, now_ns);
+	if (has_work(d))
+		return now_ns;
+	stop_advance(d);
+	return other_ns < next_ns ? other_ns : next_ns;
+}
+
+void
+slab_device_stop(struct slab_device *d, void (*done)(void *arg, int status), void *arg)
+{
+	assert(d->stop_step == STOP_NOT);
+	d->is_stopping = true;
+	d->stop_step = STOP_DRAIN;
+	d->stopped = done;
+	d->stopped_arg = arg;
+}
+
+void
+slab_device_get_stats(const struct slab_device *d, struct slab_device_stats *ret_stats)
+{
+	*ret_stats = d->stats;
+	ret_stats->buffer_bytes_free = (uint64_t)pieces_free_pages(d) * PAGE_BYTES;
+	ret_stats->writes_unsafe = d->n_unsafe;
+}
+
+bool
+slab_device_get_daemon(const struct slab_device *d, uint32_t index,
+		       struct slab_daemon_info *ret_info)
+{
+	const struct remote *r;
+
+	if (index >= d->n_remotes)
+		return false;
+	r = &d->remotes[index];
+	*ret_info = (struct slab_daemon_info){
+		.address = r->address,
+		.is_up = r->state == REMOTE_UP,
+		.slabs_mapped = r->slabs_mapped,
+		.slabs_free = r->slabs_free,
+		.last_error = r->last_error,
+	};
+	return true;
+}

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * device.h - the device core: one block device made of slabs of remote memory
+ * and a backup under them.
+ *
+ * Pure: no threads, no sockets, no libev, no clock, no allocation after
+ * slab_device_new().  Time comes in as now_ns (monotonic), the network through
+ * transport/transport.h, the disk through slab/backup.h, requests through
+ * nbd_server/backend.h's shape of them (slab_device_backend()).  One thread.
+ */
+#ifndef SLAB_DEVICE_H
+#define SLAB_DEVICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "wire/auth.h"
+
+#define SLAB_BYTES_MIN (UINT64_C(1) << 20)
+#define SLAB_BYTES_MAX (UINT64_C(1) << 30)
+/* Smallest pool of request buffers. */
+#define SLAB_BUFFER_BYTES_MIN (UINT64_C(4) << 20)
+
+struct slab_device;
+struct backend;
+struct backup;
+struct tp;
+
+enum slab_ack {
+	SLAB_ACK_REMOTE = 1, /* a write is answered when its remote copy is complete (paper 4.3) */
+	SLAB_ACK_BOTH,	     /* ... and its backup copy too */
+};
+
+enum slab_event_level {
+	SLAB_EVENT_ERROR = 1, /* the operator must act */
+	SLAB_EVENT_WARN,      /* degraded, still serving */
+	SLAB_EVENT_NOTICE,    /* a daemon joined or left */
+	SLAB_EVENT_DEBUG,
+};
+
+/* Where a daemon is reached. */
+struct slab_portal {
+	struct tp *tp;
+	const char *address; /* without the transport's prefix; borrowed for the device's life */
+};
+
+struct slab_device_config {
+	uint64_t size_bytes;   /* multiple of slab_bytes */
+	uint64_t slab_bytes;   /* power of two, SLAB_BYTES_MIN..SLAB_BYTES_MAX */
+	uint64_t buffer_bytes; /* at least SLAB_BUFFER_BYTES_MIN, multiple of BLOCK_BYTES */
+	enum slab_ack ack;
+	uint64_t op_timeout_ns;	     /* one remote operation, one control answer */
+	uint64_t connect_timeout_ns; /* from connect to WELCOME */
+	uint64_t ping_ns;	     /* between two PINGs */
+	uint64_t retry_ns;	     /* before the first reconnect; doubles up to retry_max_ns */
+	uint64_t retry_max_ns;
+	const char *name; /* of the device, for HELLO; shorter than CTL_DEVICE_NAME_BYTES */
+	uint8_t client_id[CTL_CLIENT_ID_BYTES];
+	struct auth_psk psk;
+	const struct slab_portal *portals; /* borrowed for the device's life */
+	uint32_t n_portals;
+	void *arena; /* zeroed, page aligned, slab_device_arena_bytes(); outlives the device */
+	/* Fills @buf with unpredictable bytes (nonces). */
+	void (*entropy)(void *arg, void *buf, uint32_t length_bytes);
+	/* One line for the operator; said once per change, not per I/O. */
+	void (*event)(void *arg, enum slab_event_level level, const char *text);
+	void *arg; /* of entropy and event */
+};
+
+struct slab_device_stats {
+	uint64_t pages_read_remote;
+	uint64_t pages_read_backup;
+	uint64_t pages_read_buffer; /* from a write that is still on its way to the backup */
+	uint64_t pages_read_zero;
+	uint64_t pages_written;
+	uint64_t pages_written_remote;
+	uint64_t pages_written_backup;
+	uint64_t pages_promoted; /* copied to remote after a read from the backup */
+	uint64_t pages_trimmed;
+	uint64_t pages_zeroed;
+	uint64_t backup_writes_superseded; /* dropped: the page was written again meanwhile */
+	uint64_t read_errors;		   /* answered with an error: no copy could be reached */
+	uint64_t write_errors;
+	uint64_t backup_errors;	  /* failed backup operations */
+	uint64_t remote_failures; /* daemons lost */
+	uint64_t maps_total;
+	uint64_t maps_refused;
+	uint64_t pages_degraded; /* now: remote is the only copy because the backup failed */
+	uint64_t pages_lost;	 /* now: no copy left; reads fail until the page is written */
+	uint32_t slabs;
+	uint32_t slabs_mapped;
+	uint64_t buffer_bytes;
+	uint64_t buffer_bytes_free;
+	uint64_t writes_unsafe;	 /* not yet on the backup */
+	uint64_t page_map_bytes; /* 64 KiB per GiB */
+	uint64_t slab_table_bytes;
+};
+
+struct slab_daemon_info {
+	const char *address;
+	bool is_up;
+	uint32_t slabs_mapped; /* of this device */
+	uint32_t slabs_free;   /* as the daemon last said */
+	int last_error;	       /* 0 or -errno of the last failure */
+};
+
+/* Size of the arena for @config (sizes only are looked at); 0 when they are invalid. */
+size_t slab_device_arena_bytes(const struct slab_device_config *config);
+
+/*
+ * slab_device_new - make a device on @backup.
+ *
+ * The page map starts from what backup_next_data() reports.  Registers the
+ * buffers with each portal's transport; connects from the first advance on.
+ * @ret_device: written on success only; slab_device_free() after stop's done().
+ * Returns 0, -EINVAL, -ENOMEM or what tp_region_register() returned.
+ */
+int slab_device_new(const struct slab_device_config *config, struct backup *backup,
+		    struct slab_device **ret_device);
+/* Stopped, or never advanced.  Every transport's down() has run.  Returns NULL. */
+struct slab_device *slab_device_free(struct slab_device *d);
+
+/* What nbd_server talks to; the device's, lives as long. */
+struct backend *slab_device_backend(struct slab_device *d);
+
+/* The request buffers: what the backup may register with its ring. */
+void slab_device_buffers(struct slab_device *d, void **ret_base, size_t *ret_length_bytes);
+
+/*
+ * slab_device_advance - hand out completions, run what became ready, do what is due.
+ * To be called in every loop turn, before the poll.  Bounded work.
+ * Returns when to be called next at the latest; @now_ns itself: there is more to do now.
+ */
+uint64_t slab_device_advance(struct slab_device *d, uint64_t now_ns);
+
+/*
+ * slab_device_stop - the clean end: no piece is held by the server any more.
+ * Writes what is not on the backup yet, syncs it, closes every daemon, then
+ * done(): 0, or -EIO when pages could not be brought to the backup (said by an event).
+ * Not from inside a callback of the device.
+ */
+void slab_device_stop(struct slab_device *d, void (*done)(void *arg, int status), void *arg);
+
+void slab_device_get_stats(const struct slab_device *d, struct slab_device_stats *ret_stats);
+/* @index from 0 until it returns false. */
+bool slab_device_get_daemon(const struct slab_device *d, uint32_t index,
+			    struct slab_daemon_info *ret_info);
+
+#endif /* SLAB_DEVICE_H */

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * TRIM and ZERO of up to BACKEND_RANGE_BYTES_MAX.
+ *
+ * Happy path:
+ *   range_submit puts one exclusive entry on each block -> when all earlier
+ *   pieces are off the pages and on the backup: bits cleared (the pages read as
+ *   zeros), main done -> one DISCARD or ZERO on the backup -> backup done, answer.
+ *
+ * Failure modes:
+ *   - the backup cannot discard: nothing to do, the map says zeros; after a
+ *     restart the old bytes may come back, as the NBD spec allows for TRIM.
+ *   - the backup cannot zero, or NO_HOLE: zeros are written, block by block.
+ *   - the backup fails: the answer is the error; the map says zeros.
+ *   - the backup refuses an earlier write of a page and only its buffer holds the
+ *     bytes: the answer is the error, before anything was changed.
+ */
+#include <assert.h>
+#include <errno.h>
+
+#include "slab/core.h"
+
+static void range_backup_next(struct range *r);
+
+static void
+range_end(struct range *r, int status)
+{
+	struct slab_device *d = r->dev;
+
+	for (uint32_t i = 0; i < r->n_entries; i++)
+		order_backup_done(&d->order, &r->entries[i]);
+	unsafe_remove(d, &r->unsafe);
+	if (status == 0 && (r->io.flags & BACKEND_FUA))
+		range_sync(r);
+	else
+		range_answer(r, status);
+}
+
+static void
+range_backup_done_cb(struct backup_op *op, int status)
+{
+	struct range *r = container_of(op, struct range, backup_op);
+	struct slab_device *d = r->dev;
+
+	if (op->kind == BACKUP_OP_WRITE) {
+		backup_says(d, status, "write");
+		r->zeroed_bytes += op->length_bytes;
+		if (status == 0 && r->zeroed_bytes < r->io.length_bytes) {
+			range_backup_next(r);
+			return;
+		}
+		range_end(r, status);
+		return;
+	}
+	if (status == -EOPNOTSUPP && op->kind == BACKUP_OP_ZERO) {
+		d->can_zero = false;
+		range_backup_next(r);
+		return;
+	}
+	if (status == -EOPNOTSUPP)
+		status = 0;
+	backup_says(d, status, op->kind == BACKUP_OP_DISCARD ? "discard" : "zero");
+	range_end(r, status);
+}
+
+static void
+range_backup_next(struct range *r)
+{
+	struct slab_device *d = r->dev;
+	const uint64_t left = r->io.length_bytes - r->zeroed_bytes;
+	struct backup_op op = {
+		.kind = BACKUP_OP_DISCARD,
+		.offset_bytes = r->io.offset_bytes + r->zeroed_bytes,
+		.length_bytes = left,
+		.done = range_backup_done_cb,
+	};
+
+	if (r->io.kind == BACKEND_ZERO) {
+		op.kind = BACKUP_OP_ZERO;
+		if (!d->can_zero || (r->io.flags & BACKEND_NO_HOLE)) {
+			op.kind = BACKUP_OP_WRITE;
+			op.buf = d->zeros;
+			op.length_bytes = left < BLOCK_BYTES ? left : BLOCK_BYTES;
+		}
+	}
+	r->backup_op = op;
+	backup_submit(d->backup, &r->backup_op);
+}
+
+static void
+range_start(struct range *r)
+{
+	struct slab_device *d = r->dev;
+	uint64_t *counter =
+		r->io.kind == BACKEND_TRIM ? &d->stats.pages_trimmed : &d->stats.pages_zeroed;
+
+	for (uint32_t i = 0; i < r->n_entries; i++) {
+		struct order_entry *e = &r->entries[i];
+		struct arena_block *b = &d->arena.blocks[e->block];
+
+		slab_forget_pages(d, e->block, e->mask, 0);
+		b->remote &= ~e->mask;
+		b->backup &= ~e->mask;
+		order_main_done(&d->order, e);
+	}
+	*counter += r->io.length_bytes / PAGE_BYTES;
+	range_backup_next(r);
+}
+
+/* Leaves its pages and answers, as soon as nobody before it is at work on them. */
+static void
+range_give_up(struct range *r)
+{
+	struct slab_device *d = r->dev;
+
+	for (uint32_t i = 0; i < r->n_entries; i++)
+		if (r->entries[i].wait_main > 0)
+			return;
+	for (uint32_t i = 0; i < r->n_entries; i++) {
+		list_del(&r->entries[i].ready);
+		order_main_done(&d->order, &r->entries[i]);
+		order_backup_done(&d->order, &r->entries[i]);
+	}
+	unsafe_remove(d, &r->unsafe);
+	range_answer(r, r->status);
+}
+
+static void
+range_blocked(struct order_entry *e, int status)
+{
+	struct range *r = e->owner;
+
+	if (r->n_blocked == 0 || r->status < 0)
+		return;
+	r->status = status;
+	range_give_up(r);
+}
+
+static void
+range_entry_run(struct order_entry *e)
+{
+	struct range *r = e->owner;
+
+	if (r->status < 0) {
+		range_give_up(r);
+		return;
+	}
+	if (e->wait_main > 0 || e->wait_backup > 0)
+		return;
+	assert(r->n_blocked > 0);
+	if (--r->n_blocked == 0)
+		range_start(r);
+}
+
+void
+range_submit(struct range *r)
+{
+	struct slab_device *d = r->dev;
+	const uint64_t end = r->io.offset_bytes + r->io.length_bytes;
+	uint64_t at = r->io.offset_bytes;
+
+	if (r->io.kind == BACKEND_ZERO && (r->io.flags & BACKEND_FAST_ZERO) &&
+	    (!d->can_zero || (r->io.flags & BACKEND_NO_HOLE))) {
+		range_answer(r, -EOPNOTSUPP);
+		return;
+	}
+	unsafe_add(d, &r->unsafe, false);
+	r->n_entries = 0;
+	r->n_blocked = 0;
+	while (at < end) {
+		struct order_entry *e = &r->entries[r->n_entries++];
+		const uint32_t block = (uint32_t)(at >> BLOCK_SHIFT);
+		const uint64_t block_end = ((uint64_t)block + 1) << BLOCK_SHIFT;
+		const uint64_t stop = block_end < end ? block_end : end;
+
+		order_entry_init(e, ORDER_EXCLUSIVE, block, block_mask(at, stop - at),
+				 range_entry_run);
+		e->owner = r;
+		e->blocked = range_blocked;
+		order_add(&d->order, e);
+		if (e->wait_main > 0 || e->wait_backup > 0)
+			r->n_blocked++;
+		at = stop;
+	}
+	if (r->n_blocked == 0)
+		range_start(r);
+}

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Reading pages into a piece's buffer.
+ *
+ * Happy path:
+ *   read_submit -> (its turn) read_fetch -> one remote and one backup run in
+ *   flight at a time, until no page is left to do -> answer -> promotion of what
+ *   came from the backup of a mapped slab -> main done.
+ *
+ * The newest copy of a page is looked for in this order: the buffer of a write
+ * that the backup has not got yet, the remote copy, the backup, zeros.
+ *
+ * Failure modes:
+ *   - a remote read fails: its daemon is lost, the page's place is looked up
+ *     again, now without it.
+ *   - a backup read fails, or the page was lost: no copy can be reached, -EIO.
+ *   - a promotion fails: the page stays on the backup.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "slab/core.h"
+
+static void
+got_pages(struct piece *p, uint32_t mask, uint64_t *counter)
+{
+	p->todo &= ~mask;
+	if (!p->is_repair)
+		*counter += (uint32_t)__builtin_popcount(mask);
+}
+
+static void
+fetch_from_buffers(struct piece *p)
+{
+	struct slab_device *d = p->dev;
+	uint32_t pages = p->todo & order_unsafe_pages(&d->order, p->order.block, &p->order);
+
+	while (pages != 0) {
+		const uint32_t page = (uint32_t)__builtin_ctz(pages);
+		const struct order_entry *e = order_newest_data(&d->order, p->order.block, page);
+
+		pages &= pages - 1;
+		if (!e)
+			continue; /* a write behind us that has not started */
+		memcpy(piece_run_buf(p, 1u << page),
+		       piece_run_buf(container_of(e, struct piece, order), 1u << page), PAGE_BYTES);
+		got_pages(p, 1u << page, &d->stats.pages_read_buffer);
+	}
+}
+
+static void
+fetch_zeros(struct piece *p, uint32_t zeros)
+{
+	while (zeros != 0) {
+		const uint32_t run = first_run(zeros);
+
+		memset(piece_run_buf(p, run), 0, (size_t)__builtin_popcount(run) * PAGE_BYTES);
+		got_pages(p, run, &p->dev->stats.pages_read_zero);
+		zeros &= ~run;
+	}
+}
+
+static void
+fetch_backup_done_cb(struct backup_op *op, int status)
+{
+	struct piece *p = container_of(op, struct piece, backup_op);
+
+	p->backup_busy = false;
+	read_backup_done(p, status);
+}
+
+static void
+fetch_from_backup(struct piece *p, uint32_t run)
+{
+	p->backup_mask = run;
+	p->backup_busy = true;
+	p->backup_op = (struct backup_op){
+		.kind = BACKUP_OP_READ,
+		.buf = piece_run_buf(p, run),
+		.offset_bytes = ((uint64_t)p->order.block << BLOCK_SHIFT) +
+				((uint64_t)__builtin_ctz(run) << PAGE_SHIFT),
+		.length_bytes = (uint64_t)__builtin_popcount(run) << PAGE_SHIFT,
+		.done = fetch_backup_done_cb,
+	};
+	backup_submit(p->dev->backup, &p->backup_op);
+}
+
+/* Copies what a read brought from the backup to its mapped slab, run by run. */
+static void
+promote_next(struct piece *p)
+{
+	struct slab_device *d = p->dev;
+	uint32_t pages = 0;
+
+	if (p->status == 0 && !d->is_stopping && slab_is_mapped(d, piece_slab(p)) &&
+	    pieces_free_pages(d) > d->arena.n_buffer_pages / READ_RESERVE_DIVISOR)
+		pages = p->from_backup & ~d->arena.blocks[p->order.block].remote;
+	if (pages != 0) {
+		remote_post(p, TP_OP_WRITE, first_run(pages));
+		return;
+	}
+	order_main_done(&d->order, &p->order);
+	piece_free_if_idle(p);
+}
+
+static void
+fetch_end(struct piece *p)
+{
+	p->is_reading = false;
+	if (p->is_repair) {
+		repair_fetched(p, p->status);
+		return;
+	}
+	if (p->io.kind == BACKEND_WRITE) {
+		write_fetched(p, p->status);
+		return;
+	}
+	piece_answer(p, p->status);
+	promote_next(p);
+}
+
+void
+read_fetch(struct piece *p)
+{
+	struct slab_device *d = p->dev;
+	const struct arena_block *b = &d->arena.blocks[p->order.block];
+	uint32_t remote, backup, flying;
+
+	p->is_reading = true;
+	if (p->status == 0) {
+		fetch_from_buffers(p);
+		/* The remote bits of a slab that is not mapped are its lost pages. */
+		fetch_zeros(p, p->todo & ~b->remote & ~b->backup);
+	}
+	flying = (p->remote_busy ? p->remote_mask : 0) | (p->backup_busy ? p->backup_mask : 0);
+	remote = slab_is_mapped(d, piece_slab(p)) ? b->remote & p->todo & ~flying : 0;
+	backup = b->backup & p->todo & ~flying & ~remote;
+	if (p->status == 0 && (p->todo & ~flying & ~remote & ~backup) != 0)
+		p->status = -EIO; /* lost pages */
+	if (p->status == 0 && remote != 0 && !p->remote_busy)
+		remote_post(p, TP_OP_READ, first_run(remote));
+	if (p->status == 0 && backup != 0 && !p->backup_busy)
+		fetch_from_backup(p, first_run(backup));
+	if (!p->remote_busy && !p->backup_busy)
+		fetch_end(p);
+}
+
+void
+read_remote_done(struct piece *p, int status)
+{
+	struct slab_device *d = p->dev;
+	const struct arena_slab *s = &d->arena.slabs[piece_slab(p)];
+	const bool is_current =
+		s->state == SLAB_STATE_MAPPED && s->generation == p->generation && status == 0;
+
+	if (p->is_reading) {
+		if (is_current)
+			got_pages(p, p->remote_mask, &d->stats.pages_read_remote);
+		read_fetch(p);
+		return;
+	}
+	if (is_current) {
+		d->arena.blocks[p->order.block].remote |= p->remote_mask;
+		d->stats.pages_promoted += (uint32_t)__builtin_popcount(p->remote_mask);
+	} else {
+		p->from_backup = 0;
+	}
+	promote_next(p);
+}
+
+void
+read_backup_done(struct piece *p, int status)
+{
+	if (status == 0) {
+		got_pages(p, p->backup_mask, &p->dev->stats.pages_read_backup);
+		p->from_backup |= p->backup_mask;
+	} else {
+		backup_says(p->dev, status, "read");
+		p->status = -EIO;
+	}
+	read_fetch(p);
+}
+
+static void
+read_run(struct order_entry *e)
+{
+	struct piece *p = container_of(e, struct piece, order);
+
+	p->todo = p->order.mask;
+	read_fetch(p);
+}
+
+void
+read_submit(struct piece *p)
+{
+	order_entry_init(&p->order, ORDER_SHARED, p->order.block, p->order.mask, read_run);
+	order_add(&p->dev->order, &p->order);
+	if (p->order.wait_main == 0)
+		read_run(&p->order);
+}

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The slabs' states; no other file changes one.
+ *
+ *   UNMAPPED -> MAPPING   a write came and a daemon has a free slab
+ *   MAPPING  -> MAPPED    MR_INFO
+ *   MAPPING  -> UNMAPPED  REFUSED, or the daemon was lost
+ *   MAPPED   -> UNMAPPED  the daemon was lost; the backup has every page
+ *   MAPPED   -> FAILED    the daemon was lost with pages that the backup refused
+ *   UNMAPPED -> FAILED    a write over such a page failed everywhere
+ *   FAILED   -> UNMAPPED  each of them was written or trimmed since
+ *
+ * While a slab is not mapped its remote bits mark lost pages, and only those.
+ */
+#include <assert.h>
+#include <inttypes.h>
+
+#include "slab/core.h"
+
+bool
+slab_is_mapped(const struct slab_device *d, uint32_t slab)
+{
+	return d->arena.slabs[slab].state == SLAB_STATE_MAPPED;
+}
+
+void
+slab_want(struct slab_device *d, uint32_t slab)
+{
+	struct arena_slab *s = &d->arena.slabs[slab];
+	struct remote *r;
+
+	if (s->state != SLAB_STATE_UNMAPPED || d->is_stopping)
+		return;
+	r = remote_pick(d);
+	if (!r)
+		return;
+	s->generation = s->generation == UINT32_MAX ? 1 : s->generation + 1;
+	if (!remote_map(r, slab, s->generation))
+		return;
+	s->state = SLAB_STATE_MAPPING;
+	s->daemon = r->index;
+}
+
+bool
+slab_mapped(struct slab_device *d, struct remote *r, const struct ctl_mr_info *info)
+{
+	struct arena_slab *s;
+
+	if (info->slab >= d->arena.n_slabs)
+		return false;
+	s = &d->arena.slabs[info->slab];
+	if (s->state != SLAB_STATE_MAPPING || s->daemon != r->index ||
+	    s->generation != info->generation)
+		return false;
+	if (info->length_bytes != d->config.slab_bytes ||
+	    info->addr > UINT64_MAX - info->length_bytes)
+		return false;
+	s->state = SLAB_STATE_MAPPED;
+	s->remote_addr = info->addr;
+	s->rkey = info->rkey;
+	s->pages_degraded = 0;
+	d->stats.maps_total++;
+	d->stats.slabs_mapped++;
+	r->slabs_mapped++;
+	return true;
+}
+
+bool
+slab_map_refused(struct slab_device *d, struct remote *r, uint32_t slab)
+{
+	struct arena_slab *s;
+
+	if (slab >= d->arena.n_slabs)
+		return false;
+	s = &d->arena.slabs[slab];
+	if (s->state != SLAB_STATE_MAPPING || s->daemon != r->index)
+		return false;
+	s->state = SLAB_STATE_UNMAPPED;
+	d->stats.maps_refused++;
+	return true;
+}
+
+/* Clears the remote bits of a slab whose memory is gone; what only it had is lost. */
+static void
+slab_unmap_lost(struct slab_device *d, uint32_t slab)
+{
+	struct arena_slab *s = &d->arena.slabs[slab];
+	struct arena_block *b = &d->arena.blocks[(size_t)slab * d->arena.slab_blocks];
+	uint32_t n_lost = 0;
+
+	for (uint32_t i = 0; i < d->arena.slab_blocks; i++) {
+		uint32_t lost = 0;
+
+		if (s->pages_degraded > 0) {
+			const uint32_t block = slab * d->arena.slab_blocks + i;
+
+			lost = b[i].remote & ~b[i].backup &
+			       ~order_unsafe_pages(&d->order, block, NULL);
+		}
+		b[i].remote = lost;
+		n_lost += (uint32_t)__builtin_popcount(lost);
+	}
+	d->stats.pages_degraded -= s->pages_degraded;
+	d->stats.pages_lost += n_lost;
+	s->pages_degraded = 0;
+	s->pages_lost = n_lost;
+	s->state = n_lost > 0 ? SLAB_STATE_FAILED : SLAB_STATE_UNMAPPED;
+}
+
+void
+slabs_unmap_remote(struct slab_device *d, struct remote *r)
+{
+	const uint64_t lost_before = d->stats.pages_lost;
+
+	for (uint32_t i = 0; i < d->arena.n_slabs; i++) {
+		struct arena_slab *s = &d->arena.slabs[i];
+
+		if (s->daemon != r->index)
+			continue;
+		if (s->state == SLAB_STATE_MAPPING) {
+			s->state = SLAB_STATE_UNMAPPED;
+		} else if (s->state == SLAB_STATE_MAPPED) {
+			slab_unmap_lost(d, i);
+			d->stats.slabs_mapped--;
+		}
+	}
+	r->slabs_mapped = 0;
+	if (d->stats.pages_lost > lost_before)
+		device_event(d, SLAB_EVENT_ERROR,
+			     "%" PRIu64 " pages are lost: the backup had refused them and now "
+			     "daemon %s is gone; reads of them fail",
+			     d->stats.pages_lost - lost_before, r->address);
+}
+
+void
+slab_forget_pages(struct slab_device *d, uint32_t block, uint32_t mask, uint32_t unsafe)
+{
+	struct arena_slab *s = &d->arena.slabs[arena_slab_of_block(&d->arena, block)];
+	struct arena_block *b = &d->arena.blocks[block];
+	uint32_t n;
+
+	if (s->pages_degraded > 0) {
+		n = (uint32_t)__builtin_popcount(b->remote & ~b->backup & mask & ~unsafe);
+		assert(n <= s->pages_degraded);
+		s->pages_degraded -= n;
+		d->stats.pages_degraded -= n;
+	}
+	if (s->state == SLAB_STATE_FAILED) {
+		n = (uint32_t)__builtin_popcount(b->remote & mask);
+		b->remote &= ~mask;
+		s->pages_lost -= n;
+		d->stats.pages_lost -= n;
+		if (s->pages_lost == 0)
+			s->state = SLAB_STATE_UNMAPPED;
+	}
+}
+
+void
+slab_degrade_pages(struct slab_device *d, uint32_t block, uint32_t mask)
+{
+	struct arena_slab *s = &d->arena.slabs[arena_slab_of_block(&d->arena, block)];
+	const uint32_t n = (uint32_t)__builtin_popcount(mask);
+
+	assert(s->state == SLAB_STATE_MAPPED);
+	s->pages_degraded += n;
+	d->stats.pages_degraded += n;
+}
+
+void
+slab_mend_pages(struct slab_device *d, uint32_t block, uint32_t mask)
+{
+	struct arena_slab *s = &d->arena.slabs[arena_slab_of_block(&d->arena, block)];
+	const uint32_t n = (uint32_t)__builtin_popcount(mask);
+
+	assert(n <= s->pages_degraded);
+	s->pages_degraded -= n;
+	d->stats.pages_degraded -= n;
+}
+
+void
+slab_lose_pages(struct slab_device *d, uint32_t block, uint32_t mask)
+{
+	struct arena_slab *s = &d->arena.slabs[arena_slab_of_block(&d->arena, block)];
+	const uint32_t n = (uint32_t)__builtin_popcount(mask);
+
+	if (n == 0)
+		return;
+	assert(s->state == SLAB_STATE_UNMAPPED || s->state == SLAB_STATE_FAILED);
+	s->state = SLAB_STATE_FAILED;
+	s->pages_lost += n;
+	d->stats.pages_lost += n;
+	d->arena.blocks[block].remote |= mask;
+}

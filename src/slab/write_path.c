@@ -1,0 +1,404 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Writing: two copies from one buffer.
+ *
+ * Happy path of a write to a mapped slab:
+ *   write_submit -> (its turn) both bits cleared, remote WRITE posted -> backup
+ *   write started when earlier writes of the page are on the backup -> remote
+ *   complete: remote bit, main done, answer (ack = remote) -> backup complete:
+ *   backup bit, answer (ack = both) -> buffer free.
+ * To an unmapped slab: backup only.  A part of a page: the page is fetched first.
+ *
+ * Failure modes:
+ *   - remote fails: the daemon is lost; the answer waits for the backup.
+ *   - backup fails, remote copy is good: the page is degraded (invariant 6).
+ *   - backup fails after the answer and the remote copy was lost since: the
+ *     buffer is the only copy; it is kept and the backup tried again.
+ *   - both fail before the answer: tried again while a mapping is under way, then
+ *     the error is the answer; the page may hold old or new bytes.
+ *   - an earlier write of the page is such a kept buffer: this one cannot go to the
+ *     backup before it.  With a remote copy it takes the place of the earlier one;
+ *     else it fails as if the backup had refused it.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "slab/core.h"
+
+static uint64_t
+piece_page_offset(const struct piece *p)
+{
+	return ((uint64_t)p->order.block << BLOCK_SHIFT) + ((uint64_t)p->first_page << PAGE_SHIFT);
+}
+
+static void write_run(struct order_entry *e);
+
+/* Whether the remote copy that this write made is still there. */
+static bool
+has_remote(const struct piece *p)
+{
+	const struct arena_slab *s = &p->dev->arena.slabs[piece_slab(p)];
+
+	return p->has_remote && s->state == SLAB_STATE_MAPPED && s->generation == p->generation;
+}
+
+void
+write_record(struct piece *p)
+{
+	*piece_arena_write(p) = (struct arena_write){
+		.seq = ++p->dev->arena.header->write_seq,
+		.offset_bytes = piece_page_offset(p),
+		.length_bytes = (uint32_t)p->n_pages * PAGE_BYTES,
+		.buffer_page = p->buffer_page,
+	};
+}
+
+void
+write_end(struct piece *p)
+{
+	struct slab_device *d = p->dev;
+
+	p->backup = WRITE_BACKUP_ENDED;
+	piece_arena_write(p)->seq = 0;
+	list_del(&p->retry_node);
+	d->n_kept -= p->is_kept ? 1 : 0;
+	p->is_kept = false;
+	order_backup_done(&d->order, &p->order);
+	unsafe_remove(d, &p->unsafe);
+}
+
+void
+write_set_kept(struct piece *p)
+{
+	struct slab_device *d = p->dev;
+
+	d->n_kept += p->is_kept ? 0 : 1;
+	p->is_kept = true;
+	/* Last: it may start a flush, which has to see the count. */
+	unsafe_remove(d, &p->unsafe);
+}
+
+/* A later write made the backup copy of earlier ones of the same pages needless. */
+static void
+drop_superseded(struct piece *p)
+{
+	struct slab_device *d = p->dev;
+	struct order_entry *e;
+
+	while ((e = order_superseded(&d->order, &p->order)) != NULL) {
+		struct piece *older = container_of(e, struct piece, order);
+
+		if (!older->is_answered || (older->backup != WRITE_BACKUP_WAITING && !e->is_kept))
+			return; /* its answer waits for the backup */
+		unsafe_replace(d, &older->unsafe, &p->unsafe);
+		write_end(older);
+		d->stats.backup_writes_superseded++;
+		piece_free_if_idle(older);
+	}
+}
+
+static void
+write_main_done(struct piece *p)
+{
+	p->is_main_done = true;
+	order_main_done(&p->dev->order, &p->order);
+	if (p->has_remote)
+		drop_superseded(p);
+}
+
+static void
+backup_done_cb(struct backup_op *op, int status)
+{
+	struct piece *p = container_of(op, struct piece, backup_op);
+
+	p->backup_busy = false;
+	write_backup_done(p, status);
+}
+
+static void
+backup_start(struct piece *p)
+{
+	assert(p->order.wait_backup == 0 && !p->backup_busy);
+	p->backup = WRITE_BACKUP_STARTED;
+	p->order.is_kept = false;
+	p->backup_busy = true;
+	p->backup_op = (struct backup_op){
+		.kind = BACKUP_OP_WRITE,
+		.buf = p->pages,
+		.offset_bytes = piece_page_offset(p),
+		.length_bytes = (uint64_t)p->n_pages * PAGE_BYTES,
+		.done = backup_done_cb,
+	};
+	backup_submit(p->dev->backup, &p->backup_op);
+}
+
+static void
+write_start(struct piece *p)
+{
+	struct slab_device *d = p->dev;
+	struct arena_block *b = &d->arena.blocks[p->order.block];
+	const uint32_t slab = piece_slab(p);
+
+	const uint32_t unsafe = order_unsafe_pages(&d->order, p->order.block, &p->order);
+
+	p->is_started = true;
+	p->order.has_data = true;
+	p->order.prior_backup = b->backup & p->order.mask;
+	p->order.prior_lost = b->remote & ~b->backup & p->order.mask & ~unsafe;
+	write_record(p);
+	slab_forget_pages(d, p->order.block, p->order.mask, unsafe);
+	b->remote &= ~p->order.mask;
+	b->backup &= ~p->order.mask;
+	d->stats.pages_written += p->n_pages;
+
+	slab_want(d, slab);
+	if (slab_is_mapped(d, slab))
+		remote_post(p, TP_OP_WRITE, p->order.mask);
+	if (p->order.wait_backup == 0)
+		backup_start(p);
+}
+
+/* The write failed as a whole, before its answer: the pages are what they were. */
+static void
+write_fail(struct piece *p, int status)
+{
+	struct slab_device *d = p->dev;
+	/* Of these an earlier write holds the content, in its buffer. */
+	const uint32_t unsafe = order_unsafe_pages(&d->order, p->order.block, &p->order);
+
+	assert(!p->is_main_done); /* else later pieces have built on it */
+	d->arena.blocks[p->order.block].backup |= p->order.prior_backup & ~unsafe;
+	slab_lose_pages(d, p->order.block, p->order.prior_lost & ~unsafe);
+	write_main_done(p);
+	write_end(p);
+	piece_answer(p, status);
+}
+
+static void
+write_degrade(struct piece *p)
+{
+	struct slab_device *d = p->dev;
+	const struct arena_block *b = &d->arena.blocks[p->order.block];
+	const uint32_t only_remote =
+		p->order.mask & ~order_covered_later(&d->order, &p->order) & b->remote & ~b->backup;
+
+	slab_degrade_pages(d, p->order.block, only_remote);
+	order_tell_later(&d->order, &p->order, p->order.mask, true);
+	write_end(p);
+}
+
+/* The backup copy failed; what is left decides. */
+static void
+write_backup_failed(struct piece *p)
+{
+	struct slab_device *d = p->dev;
+	const uint32_t slab = piece_slab(p);
+
+	if (has_remote(p)) {
+		write_degrade(p);
+		if (!p->is_answered)
+			piece_answer(p, p->io.flags & BACKEND_FUA ? -EIO : 0);
+		return;
+	}
+	if (!p->is_answered && p->is_main_done)
+		/* Its bytes were seen and may have replaced acknowledged ones: they stay. */
+		piece_answer(p, p->backup_status);
+	if (p->is_answered) {
+		repair_keep(p);
+		write_unblock_later(p, p->backup_status);
+		return;
+	}
+	if (slab_is_mapped(d, slab)) {
+		remote_post(p, TP_OP_WRITE, p->order.mask);
+		return;
+	}
+	if (d->arena.slabs[slab].state == SLAB_STATE_MAPPING &&
+	    (p->n_tries < WRITE_TRIES_MAX || p->order.prior_lost != 0)) {
+		p->n_tries += p->n_tries < WRITE_TRIES_MAX ? 1 : 0;
+		repair_keep(p);
+		return;
+	}
+	write_fail(p, p->backup_status);
+}
+
+/* Its turn on the backup cannot come for now: what would happen if the backup had refused it. */
+static void
+write_blocked(struct order_entry *e, int status)
+{
+	struct piece *p = container_of(e, struct piece, order);
+
+	if (!p->is_started || p->remote_busy || p->backup != WRITE_BACKUP_WAITING)
+		return;
+	if (p->is_main_done) {
+		if (!p->is_answered)
+			piece_answer(p, has_remote(p) && !(p->io.flags & BACKEND_FUA) ? 0 : status);
+		write_set_kept(p);
+		return;
+	}
+	if (slab_is_mapped(p->dev, piece_slab(p)))
+		remote_post(p, TP_OP_WRITE, p->order.mask);
+	else if (p->dev->arena.slabs[piece_slab(p)].state != SLAB_STATE_MAPPING)
+		write_fail(p, status);
+}
+
+void
+write_unblock_later(struct piece *p, int status)
+{
+	const struct page_order *o = &p->dev->order;
+	struct order_entry *e = order_next_waiting(o, &p->order, &p->order);
+
+	while (e) {
+		struct order_entry *next = order_next_waiting(o, &p->order, e);
+
+		if (e->blocked)
+			e->blocked(e, status);
+		e = next;
+	}
+}
+
+/* Looks at what has ended and takes every step that is possible now. */
+static void
+write_progress(struct piece *p)
+{
+	const bool is_fua = (p->io.flags & BACKEND_FUA) != 0;
+
+	if (p->remote_busy)
+		return;
+	if (!p->is_main_done && (has_remote(p) || p->backup == WRITE_BACKUP_OK))
+		write_main_done(p);
+	if (p->backup == WRITE_BACKUP_OK) {
+		write_end(p);
+		if (!p->is_answered && is_fua) {
+			piece_sync(p);
+			return;
+		}
+		if (!p->is_answered)
+			piece_answer(p, 0);
+	} else if (p->backup == WRITE_BACKUP_FAILED) {
+		write_backup_failed(p);
+	} else if (!p->is_answered && has_remote(p) && !is_fua &&
+		   p->dev->config.ack == SLAB_ACK_REMOTE) {
+		piece_answer(p, 0);
+	}
+	piece_free_if_idle(p);
+}
+
+void
+write_remote_done(struct piece *p, int status)
+{
+	struct slab_device *d = p->dev;
+	const struct arena_slab *s = &d->arena.slabs[piece_slab(p)];
+
+	if (status == 0 && s->state == SLAB_STATE_MAPPED && s->generation == p->generation) {
+		d->arena.blocks[p->order.block].remote |= p->order.mask;
+		p->has_remote = true;
+		d->stats.pages_written_remote += p->n_pages;
+	}
+	write_progress(p);
+}
+
+void
+write_backup_done(struct piece *p, int status)
+{
+	struct slab_device *d = p->dev;
+
+	if (status == 0) {
+		p->backup = WRITE_BACKUP_OK;
+		d->arena.blocks[p->order.block].backup |=
+			p->order.mask & ~order_covered_later(&d->order, &p->order);
+		order_tell_later(&d->order, &p->order, p->order.mask, false);
+		d->stats.pages_written_backup += p->n_pages;
+	} else {
+		p->backup = WRITE_BACKUP_FAILED;
+		p->backup_status = status;
+	}
+	backup_says(d, status, "write");
+	write_progress(p);
+}
+
+/* A later write whose remote copy replaces the kept write @p as a whole, or NULL. */
+static struct piece *
+superseding(const struct piece *p)
+{
+	const struct page_order *o = &p->dev->order;
+	struct order_entry *e = order_next_waiting(o, &p->order, &p->order);
+
+	for (; e; e = order_next_waiting(o, &p->order, e)) {
+		struct piece *later = container_of(e, struct piece, order);
+
+		if (e->run == write_run && later->is_main_done && has_remote(later) &&
+		    (p->order.mask & ~e->mask) == 0)
+			return later;
+	}
+	return NULL;
+}
+
+void
+write_retry(struct piece *p)
+{
+	struct slab_device *d = p->dev;
+	struct piece *later = p->is_answered ? superseding(p) : NULL;
+
+	if (later) {
+		if (list_is_linked(&later->unsafe.node))
+			unsafe_replace(d, &p->unsafe, &later->unsafe);
+		write_end(p);
+		d->stats.backup_writes_superseded++;
+		piece_free_if_idle(p);
+		return;
+	}
+	if (!p->is_main_done && slab_is_mapped(d, piece_slab(p)))
+		remote_post(p, TP_OP_WRITE, p->order.mask);
+	backup_start(p);
+}
+
+void
+write_fetched(struct piece *p, int status)
+{
+	const size_t in_page = (size_t)(p->io.offset_bytes % PAGE_BYTES);
+
+	if (status < 0) {
+		p->is_main_done = true;
+		order_main_done(&p->dev->order, &p->order);
+		write_end(p);
+		piece_answer(p, status);
+		return;
+	}
+	memcpy(p->pages + in_page, p->io.data, p->io.length_bytes);
+	write_start(p);
+}
+
+/* Runs when waiting for earlier pieces ended, for the page and again for the backup. */
+static void
+write_run(struct order_entry *e)
+{
+	struct piece *p = container_of(e, struct piece, order);
+
+	if (e->wait_main > 0 || p->is_reading)
+		return;
+	if (p->is_started) {
+		if (e->wait_backup == 0 && p->backup == WRITE_BACKUP_WAITING)
+			backup_start(p);
+		return;
+	}
+	if (p->io.length_bytes < PAGE_BYTES) {
+		p->todo = e->mask;
+		read_fetch(p);
+		return;
+	}
+	write_start(p);
+}
+
+void
+write_submit(struct piece *p)
+{
+	struct slab_device *d = p->dev;
+
+	order_entry_init(&p->order, ORDER_EXCLUSIVE, p->order.block, p->order.mask, write_run);
+	p->order.blocked = write_blocked;
+	unsafe_add(d, &p->unsafe, false);
+	order_add(&d->order, &p->order);
+	if (p->order.wait_main == 0)
+		write_run(&p->order);
+}
