@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * slabswap-nbd: joins the device core, the NBD server, the backup and the
+ * transports on one loop.
+ *
+ * Start: configuration -> transports -> arena -> backup -> device -> NBD -> READY.
+ * Stop (SIGTERM, SIGINT): NBD finishes what it accepted -> the device brings
+ * everything to the backup and leaves its daemons -> transports -> exit 0.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+
+#include <ev.h>
+
+#include "backup/uring_backup.h"
+#include "common/cli.h"
+#include "common/log.h"
+#include "common/page.h"
+#include "common/size.h"
+#include "loop/clock.h"
+#include "loop/control.h"
+#include "loop/core_driver.h"
+#include "loop/notify.h"
+#include "loop/signals.h"
+#include "nbd_server/server.h"
+#include "nbd_server/server_config_file.h"
+#include "programs/status_report.h"
+#include "programs/swap_safety.h"
+#include "programs/transports.h"
+#include "slab/device.h"
+
+#define BACKUP_DEPTH 256u
+#define HOLD_BYTES_MAX (UINT64_C(8) << 20)
+
+struct app {
+	struct server_file_config config;
+	struct ev_loop *loop;
+	struct transports transports;
+	struct slab_portal portals[INI_LIST_MAX];
+	void *arena;
+	size_t arena_bytes;
+	struct uring_backup *backup;
+	struct slab_device *device;
+	struct nbds_server *nbd;
+	struct control *control;
+	struct core_driver driver;
+	struct signals signals;
+	uint64_t started_ns;
+	bool is_stopping;
+	int exit_status;
+};
+
+static void
+device_event_cb(void *arg, enum slab_event_level level, const char *text)
+{
+	static const enum log_level levels[] = {
+		[SLAB_EVENT_ERROR] = LOG_LEVEL_ERROR,
+		[SLAB_EVENT_WARN] = LOG_LEVEL_WARN,
+		[SLAB_EVENT_NOTICE] = LOG_LEVEL_NOTICE,
+		[SLAB_EVENT_DEBUG] = LOG_LEVEL_DEBUG,
+	};
+	const struct app *app = arg;
+
+	log_line(levels[level], "device %s: %s", app->config.name, text);
+}
+
+static void
+entropy_cb(void *arg, void *buf, uint32_t length_bytes)
+{
+	(void)arg;
+	if (getrandom(buf, length_bytes, 0) != (ssize_t)length_bytes) {
+		/* At most 256 bytes never fail (getrandom(2)). */
+		log_error("getrandom: %s", strerror(errno));
+		abort();
+	}
+}
+
+static size_t
+status_cb(void *arg, char *buf, size_t size)
+{
+	const struct app *app = arg;
+	const struct status_source source = {
+		.config = &app->config,
+		.device = app->device,
+		.nbd = app->nbd,
+		.backup = app->backup,
+		.uptime_ns = clock_now_ns() - app->started_ns,
+	};
+
+	return status_report_write(&source, buf, size);
+}
+
+static uint64_t
+advance_cb(void *core, uint64_t now_ns)
+{
+	return slab_device_advance(core, now_ns);
+}
+
+static void
+transports_stopped_cb(void *arg)
+{
+	struct app *app = arg;
+
+	ev_break(app->loop, EVBREAK_ALL);
+}
+
+static void
+device_stopped_cb(void *arg, int status)
+{
+	struct app *app = arg;
+
+	if (status < 0)
+		app->exit_status = EXIT_FAILURE;
+	transports_stop(&app->transports, transports_stopped_cb, app);
+}
+
+static void
+nbd_stopped_cb(void *arg)
+{
+	struct app *app = arg;
+
+	slab_device_stop(app->device, device_stopped_cb, app);
+}
+
+static void
+stop_cb(void *arg, int signal_number)
+{
+	struct app *app = arg;
+
+	if (app->is_stopping)
+		return;
+	app->is_stopping = true;
+	log_notice("device %s: stopping: %s", app->config.name, strsignal(signal_number));
+	notify_stopping();
+	nbds_server_stop(app->nbd, nbd_stopped_cb, app);
+}
+
+/* Fills @dc from the file; portals and their transports too. */
+static int
+device_configure(struct app *app, struct slab_device_config *dc)
+{
+	const struct server_file_config *c = &app->config;
+	int r;
+
+	for (uint32_t i = 0; i < c->portals.count; i++) {
+		r = transports_portal(&app->transports, app->loop, c->portals.item[i],
+				      &app->portals[i]);
+		if (r < 0)
+			return r;
+	}
+	*dc = (struct slab_device_config){
+		.size_bytes = c->size_bytes,
+		.slab_bytes = c->slab_bytes,
+		.buffer_bytes = c->buffers_bytes,
+		.ack = c->ack == SERVER_ACK_BOTH ? SLAB_ACK_BOTH : SLAB_ACK_REMOTE,
+		.op_timeout_ns = c->op_timeout_ms * NSEC_PER_MSEC,
+		.connect_timeout_ns = c->connect_timeout_ms * NSEC_PER_MSEC,
+		.ping_ns = c->ping_ms * NSEC_PER_MSEC,
+		.retry_ns = c->retry_ms * NSEC_PER_MSEC,
+		.retry_max_ns = c->retry_max_ms * NSEC_PER_MSEC,
+		.name = c->name,
+		.psk = c->psk,
+		.portals = app->portals,
+		.n_portals = c->portals.count,
+		.entropy = entropy_cb,
+		.event = device_event_cb,
+		.arg = app,
+	};
+	entropy_cb(NULL, dc->client_id, sizeof(dc->client_id));
+	return 0;
+}
+
+/* NULL with errno.  Running unlocked is better than not at all: as a file system, or for a try. */
+static void *
+arena_map(size_t length_bytes)
+{
+	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE;
+	void *arena = mmap(NULL, length_bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+
+	if (arena == MAP_FAILED && errno == EAGAIN) {
+		swap_safety_unlock();
+		arena = mmap(NULL, length_bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+	}
+	return arena == MAP_FAILED ? NULL : arena;
+}
+
+static int
+device_open(struct app *app)
+{
+	struct slab_device_config dc;
+	struct uring_backup_config bc;
+	struct uring_backup_info info;
+	int r = device_configure(app, &dc);
+
+	if (r < 0)
+		return r;
+	app->arena_bytes = slab_device_arena_bytes(&dc);
+	app->arena = arena_map(app->arena_bytes);
+	if (!app->arena)
+		return log_err_errno(errno, "cannot get %zu bytes for page map and buffers",
+				     app->arena_bytes);
+	dc.arena = app->arena;
+	bc = (struct uring_backup_config){
+		.path = app->config.backup_path,
+		.size_bytes = app->config.size_bytes,
+		.area = app->arena,
+		.area_bytes = app->arena_bytes,
+		.depth = BACKUP_DEPTH,
+	};
+	r = uring_backup_open(app->loop, &bc, &app->backup);
+	if (r < 0)
+		return r;
+	uring_backup_info(app->backup, &info);
+	if (!info.is_block_device)
+		log_warn("backup %s is a file: fine for a file system on the device, but swapping "
+			 "to it can hang; give swap a raw partition or disk",
+			 info.path);
+	r = slab_device_new(&dc, uring_backup_as_backup(app->backup), &app->device);
+	if (r < 0)
+		return log_err_errno(-r, "cannot set up device %s", app->config.name);
+	return 0;
+}
+
+static uint64_t
+hold_bytes(const struct server_file_config *c)
+{
+	const uint64_t share = c->buffers_bytes / c->max_connections / 2;
+
+	if (share < NBDS_HOLD_BYTES_MIN)
+		return NBDS_HOLD_BYTES_MIN;
+	return share < HOLD_BYTES_MAX ? share : HOLD_BYTES_MAX;
+}
+
+static int
+nbd_open(struct app *app)
+{
+	const struct nbds_config nc = {
+		.export_name = app->config.export_name,
+		.description = app->config.description,
+		.max_connections = app->config.max_connections,
+		.hold_bytes_max = hold_bytes(&app->config),
+	};
+	int first_fd, n_fds, r;
+
+	r = nbds_server_new(app->loop, slab_device_backend(app->device), &nc, &app->nbd);
+	if (r < 0)
+		return log_err_errno(-r, "cannot set up the NBD server");
+	n_fds = notify_listen_fds(&first_fd);
+	for (int i = 0; i < n_fds; i++) {
+		r = nbds_server_add_listen_fd(app->nbd, first_fd + i);
+		if (r < 0)
+			return log_err_errno(-r, "cannot use socket %d of LISTEN_FDS",
+					     first_fd + i);
+	}
+	/* Sockets that the service manager hands over stand for those of the file. */
+	for (uint32_t i = 0; n_fds == 0 && i < app->config.listen.count; i++) {
+		r = nbds_server_listen(app->nbd, app->config.listen.item[i]);
+		if (r < 0)
+			return r;
+	}
+	if (app->config.control[0] == '\0')
+		return 0;
+	return control_new(app->loop, app->config.control, status_cb, app, &app->control);
+}
+
+static void
+say_ready(const struct app *app)
+{
+	const char *address;
+	char size[SIZE_TEXT_BYTES], slab[SIZE_TEXT_BYTES], status[1024];
+
+	size_format(app->config.size_bytes, size);
+	size_format(app->config.slab_bytes, slab);
+	for (size_t i = 0; (address = nbds_server_address(app->nbd, i)) != NULL; i++)
+		log_notice("device %s: listening at %s", app->config.name, address);
+	(void)snprintf(status, sizeof(status), "%s in slabs of %s, %u portals, backup %s", size,
+		       slab, app->config.portals.count, app->config.backup_path);
+	log_notice("device %s: slabswap-nbd %s ready: %s", app->config.name, SLABSWAP_VERSION,
+		   status);
+	notify_ready(status);
+}
+
+static void
+app_close(struct app *app)
+{
+	control_free(app->control);
+	nbds_server_free(app->nbd);
+	slab_device_free(app->device);
+	uring_backup_close(app->backup);
+	transports_free(&app->transports);
+	if (app->arena)
+		(void)munmap(app->arena, app->arena_bytes);
+	explicit_bzero(&app->config.psk, sizeof(app->config.psk));
+	ev_loop_destroy(app->loop);
+}
+
+static int
+app_run(struct app *app)
+{
+	app->loop = ev_default_loop(EVFLAG_AUTO);
+	if (!app->loop) {
+		log_error("cannot make an event loop");
+		return EXIT_FAILURE;
+	}
+	app->started_ns = clock_now_ns();
+	app->exit_status = EXIT_FAILURE;
+	signals_start(&app->signals, app->loop, stop_cb, app);
+	if (device_open(app) == 0 && nbd_open(app) == 0) {
+		app->exit_status = EXIT_SUCCESS;
+		core_driver_start(&app->driver, app->loop, advance_cb, app->device);
+		say_ready(app);
+		ev_run(app->loop, 0);
+		core_driver_stop(&app->driver);
+		log_notice("device %s: stopped", app->config.name);
+	}
+	signals_stop(&app->signals);
+	app_close(app);
+	return app->exit_status;
+}
+
+int
+main(int argc, char **argv)
+{
+	struct app *app;
+	struct cli cli;
+	int status;
+
+	if (!cli_parse(argc, argv, "NBD server of a block device in other machines' memory.", &cli,
+		       &status))
+		return status;
+	app = calloc(1, sizeof(*app));
+	if (!app) {
+		log_error("no memory");
+		return EXIT_FAILURE;
+	}
+	status = CLI_EXIT_USAGE;
+	if (server_file_config_load(cli.config_path, &app->config) == 0 &&
+	    transports_check(cli.config_path, "[daemons] portals", &app->config.portals) == 0) {
+		status = EXIT_SUCCESS;
+		if (!cli.is_check) {
+			swap_safety_enter();
+			status = app_run(app);
+		}
+	}
+	free(app);
+	return status;
+}

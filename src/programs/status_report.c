@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: MIT */
+#include "programs/status_report.h"
+
+#include <string.h>
+
+#include "backup/uring_backup.h"
+#include "common/json_out.h"
+#include "common/page.h"
+#include "nbd_server/server.h"
+#include "nbd_server/server_config_file.h"
+#include "slab/device.h"
+
+static void
+pages_write(struct json_out *j, const struct slab_device_stats *s)
+{
+	json_out_open(j, "pages", '{');
+	json_out_u64(j, "read_remote", s->pages_read_remote);
+	json_out_u64(j, "read_backup", s->pages_read_backup);
+	json_out_u64(j, "read_buffer", s->pages_read_buffer);
+	json_out_u64(j, "read_zero", s->pages_read_zero);
+	json_out_u64(j, "written", s->pages_written);
+	json_out_u64(j, "written_remote", s->pages_written_remote);
+	json_out_u64(j, "written_backup", s->pages_written_backup);
+	json_out_u64(j, "promoted", s->pages_promoted);
+	json_out_u64(j, "trimmed", s->pages_trimmed);
+	json_out_u64(j, "zeroed", s->pages_zeroed);
+	json_out_u64(j, "degraded", s->pages_degraded);
+	json_out_u64(j, "lost", s->pages_lost);
+	json_out_close(j, '}');
+}
+
+static void
+errors_write(struct json_out *j, const struct slab_device_stats *s)
+{
+	json_out_open(j, "errors", '{');
+	json_out_u64(j, "reads", s->read_errors);
+	json_out_u64(j, "writes", s->write_errors);
+	json_out_u64(j, "backup", s->backup_errors);
+	json_out_u64(j, "daemons_lost", s->remote_failures);
+	json_out_close(j, '}');
+}
+
+static void
+slabs_write(struct json_out *j, const struct slab_device_stats *s)
+{
+	json_out_open(j, "slabs", '{');
+	json_out_u64(j, "total", s->slabs);
+	json_out_u64(j, "mapped", s->slabs_mapped);
+	json_out_u64(j, "maps", s->maps_total);
+	json_out_u64(j, "maps_refused", s->maps_refused);
+	json_out_close(j, '}');
+	json_out_open(j, "memory", '{');
+	json_out_u64(j, "buffer_bytes", s->buffer_bytes);
+	json_out_u64(j, "buffer_bytes_free", s->buffer_bytes_free);
+	json_out_u64(j, "page_map_bytes", s->page_map_bytes);
+	json_out_u64(j, "slab_table_bytes", s->slab_table_bytes);
+	json_out_u64(j, "writes_unsafe", s->writes_unsafe);
+	json_out_u64(j, "backup_writes_superseded", s->backup_writes_superseded);
+	json_out_close(j, '}');
+}
+
+static void
+daemons_write(struct json_out *j, const struct status_source *source)
+{
+	struct slab_daemon_info info;
+
+	json_out_open(j, "daemons", '[');
+	for (uint32_t i = 0; slab_device_get_daemon(source->device, i, &info); i++) {
+		json_out_open(j, NULL, '{');
+		json_out_string(j, "portal", source->config->portals.item[i]);
+		json_out_bool(j, "up", info.is_up);
+		json_out_u64(j, "slabs_mapped", info.slabs_mapped);
+		json_out_u64(j, "slabs_free", info.slabs_free);
+		json_out_string(j, "last_error", info.last_error ? strerror(-info.last_error) : "");
+		json_out_close(j, '}');
+	}
+	json_out_close(j, ']');
+}
+
+static void
+backup_write(struct json_out *j, const struct uring_backup *backup)
+{
+	struct uring_backup_info info;
+
+	uring_backup_info(backup, &info);
+	json_out_open(j, "backup", '{');
+	json_out_string(j, "path", info.path);
+	json_out_bool(j, "block_device", info.is_block_device);
+	json_out_bool(j, "direct", info.is_direct);
+	json_out_u64(j, "in_flight", info.in_flight);
+	json_out_u64(j, "waiting", info.waiting);
+	json_out_close(j, '}');
+}
+
+static void
+nbd_write(struct json_out *j, const struct nbds_server *nbd)
+{
+	struct nbds_stats s;
+	const char *address;
+
+	nbds_server_get_stats(nbd, &s);
+	json_out_open(j, "nbd", '{');
+	json_out_open(j, "listen", '[');
+	for (size_t i = 0; (address = nbds_server_address(nbd, i)) != NULL; i++)
+		json_out_string(j, NULL, address);
+	json_out_close(j, ']');
+	json_out_u64(j, "connections", s.connections);
+	json_out_u64(j, "accepted", s.accepted);
+	json_out_u64(j, "refused", s.refused);
+	json_out_u64(j, "reads", s.requests[NBDP_CMD_READ]);
+	json_out_u64(j, "writes", s.requests[NBDP_CMD_WRITE]);
+	json_out_u64(j, "flushes", s.requests[NBDP_CMD_FLUSH]);
+	json_out_u64(j, "trims", s.requests[NBDP_CMD_TRIM]);
+	json_out_u64(j, "write_zeroes", s.requests[NBDP_CMD_WRITE_ZEROES]);
+	json_out_u64(j, "error_replies", s.errors);
+	json_out_u64(j, "read_bytes", s.read_bytes);
+	json_out_u64(j, "written_bytes", s.written_bytes);
+	json_out_close(j, '}');
+}
+
+size_t
+status_report_write(const struct status_source *source, char *buf, size_t size)
+{
+	struct slab_device_stats stats;
+	struct json_out j;
+
+	slab_device_get_stats(source->device, &stats);
+	json_out_begin(&j, buf, size);
+	json_out_string(&j, "program", "slabswap-nbd");
+	json_out_string(&j, "version", SLABSWAP_VERSION);
+	json_out_string(&j, "device", source->config->name);
+	json_out_u64(&j, "size_bytes", source->config->size_bytes);
+	json_out_u64(&j, "slab_bytes", source->config->slab_bytes);
+	json_out_u64(&j, "uptime_ms", source->uptime_ns / NSEC_PER_MSEC);
+	pages_write(&j, &stats);
+	slabs_write(&j, &stats);
+	errors_write(&j, &stats);
+	daemons_write(&j, source);
+	backup_write(&j, source->backup);
+	nbd_write(&j, source->nbd);
+	return json_out_end(&j);
+}
