@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""Builds slabswap three ways and runs all tests; for scripts/test, which installs what is needed first.
+"""Builds slabswap four ways and runs all tests; for scripts/test, which installs what is needed first.
 
 Prints a line for each test, what a failed one has said, and as the very last line
 
@@ -34,6 +34,7 @@ BUILDS = [
     ("gcc", "gcc", ["-Dbuildtype=release"], ["unit", "style", "integration"]),
     ("gcc-asan", "gcc", ["-Db_sanitize=address,undefined"], ["unit", "integration"]),
     ("clang", "clang", [], ["unit"]),
+    ("clang-no-rdma", "clang", ["-Drdma=disabled", "-Dtests=disabled"], []),
 ]
 # (name, build, kernel, files of tests/vm, which tests of them)
 ALL = re.compile("")
