@@ -6,7 +6,7 @@ import time
 
 # Deadlines are there to end what hangs; an emulated machine on a busy host has minutes in
 # which everything takes several times as long.
-PATIENCE = 2
+PATIENCE = 4
 
 
 class GuestError(Exception):
