@@ -45,6 +45,8 @@ struct server_file_config {
 	uint32_t ping_ms;
 	uint32_t retry_ms;     /* first wait before a reconnect */
 	uint32_t retry_max_ms; /* >= retry_ms: waits double up to it */
+	uint32_t realtime;     /* priority of SCHED_FIFO; 0: none */
+	uint32_t strict;       /* not 0: no start without all of swap safety */
 };
 
 /*

@@ -26,6 +26,7 @@
 #include "loop/clock.h"
 #include "loop/control.h"
 #include "loop/core_driver.h"
+#include "loop/loop_reserve.h"
 #include "loop/notify.h"
 #include "loop/signals.h"
 #include "nbd_server/server.h"
@@ -37,9 +38,16 @@
 
 #define BACKUP_DEPTH 256u
 #define HOLD_BYTES_MAX (UINT64_C(8) << 20)
+/* Heap for sessions with daemons that come and go: of all portals, and of a few at the same time. */
+#define SESSION_BYTES (512u * 1024u)
+#define RESERVE_BYTES (1024u * 1024u)
+/* Watchers and descriptors of everything but NBD connections, and of each portal: two sessions. */
+#define WATCHERS 64u
+#define WATCHERS_PORTAL 8u
 
 struct app {
 	struct server_file_config config;
+	struct swap_safety safety;
 	struct ev_loop *loop;
 	struct transports transports;
 	struct slab_portal portals[INI_LIST_MAX];
@@ -176,17 +184,13 @@ device_configure(struct app *app, struct slab_device_config *dc)
 	return 0;
 }
 
-/* NULL with errno.  Running unlocked is better than not at all: as a file system, or for a try. */
+/* NULL with errno. */
 static void *
 arena_map(size_t length_bytes)
 {
-	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE;
-	void *arena = mmap(NULL, length_bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+	void *arena = mmap(NULL, length_bytes, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 
-	if (arena == MAP_FAILED && errno == EAGAIN) {
-		swap_safety_unlock();
-		arena = mmap(NULL, length_bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
-	}
 	return arena == MAP_FAILED ? NULL : arena;
 }
 
@@ -300,18 +304,33 @@ app_close(struct app *app)
 	ev_loop_destroy(app->loop);
 }
 
+static struct ev_loop *
+loop_new(const struct server_file_config *c)
+{
+	struct ev_loop *loop = ev_default_loop(EVFLAG_AUTO);
+	int r;
+
+	if (!loop) {
+		log_error("cannot make an event loop");
+		return NULL;
+	}
+	r = loop_reserve(loop, WATCHERS + c->max_connections + WATCHERS_PORTAL * c->portals.count);
+	if (r < 0)
+		log_warn("max_connections and portals: %s: raise RLIMIT_NOFILE (LimitNOFILE=)",
+			 strerror(-r));
+	return loop;
+}
+
 static int
 app_run(struct app *app)
 {
-	app->loop = ev_default_loop(EVFLAG_AUTO);
-	if (!app->loop) {
-		log_error("cannot make an event loop");
+	app->loop = loop_new(&app->config);
+	if (!app->loop)
 		return EXIT_FAILURE;
-	}
 	app->started_ns = clock_now_ns();
 	app->exit_status = EXIT_FAILURE;
 	signals_start(&app->signals, app->loop, stop_cb, app);
-	if (device_open(app) == 0 && nbd_open(app) == 0) {
+	if (device_open(app) == 0 && nbd_open(app) == 0 && swap_safety_settle(&app->safety) == 0) {
 		app->exit_status = EXIT_SUCCESS;
 		core_driver_start(&app->driver, app->loop, advance_cb, app->device);
 		say_ready(app);
@@ -344,7 +363,11 @@ main(int argc, char **argv)
 	    transports_check(cli.config_path, "[daemons] portals", &app->config.portals) == 0) {
 		status = EXIT_SUCCESS;
 		if (!cli.is_check) {
-			swap_safety_enter();
+			app->safety.realtime = app->config.realtime;
+			app->safety.is_strict = app->config.strict;
+			app->safety.reserve_bytes =
+				RESERVE_BYTES + SESSION_BYTES * app->config.portals.count;
+			swap_safety_enter(&app->safety);
 			status = app_run(app);
 		}
 	}

@@ -1,0 +1,52 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""What slabswap-nbd says of a system that refuses a step of its swap safety, and what it does then."""
+import re
+import subprocess
+
+import device
+import harness
+from device import Device
+
+# Also for root: without the capabilities, as in most containers.
+WITHOUT = ["setpriv", "--bounding-set", "-sys_resource,-ipc_lock,-sys_nice", "--inh-caps",
+           "-sys_resource,-ipc_lock,-sys_nice", "prlimit", "--memlock=1048576:1048576", "--rtprio=0:0"]
+
+
+def bare():
+    harness.require("setpriv", "prlimit")
+    if subprocess.run([*WITHOUT, "true"], check=False, capture_output=True).returncode:
+        raise harness.Skip("only root can drop capabilities")
+    return WITHOUT
+
+
+def test_each_refused_step_is_one_line(t):
+    log = Device(t, wrapper=bare()).process.log()
+    for step, grants in (("PR_SET_IO_FLUSHER", "CAP_SYS_RESOURCE"), ("oom_score_adj", "OOMScoreAdjust=-1000"),
+                         ("mlockall", "LimitMEMLOCK=infinity"), ("SCHED_FIFO", "CAP_SYS_NICE")):
+        lines = [line for line in log.splitlines() if f"swap safety: {step}: " in line]
+        assert len(lines) == 1 and grants in lines[0], (step, lines)
+    needs, limit = re.search(r"it needs (\d+) bytes, RLIMIT_MEMLOCK is (\d+)", log).groups()
+    assert int(needs) > 16 * device.MIB and int(limit) == device.MIB, log
+
+
+def test_realtime_is_optional(t):
+    log = Device(t, wrapper=bare(), limits={"realtime": 0}).process.log()
+    assert "SCHED_FIFO" not in log, log
+
+
+def test_strict_does_not_start(t):
+    bare()
+    server = Device(t, limits={"strict": "no"})
+    server.process.stop()
+    server.sections["limits"]["strict"] = "yes"
+    server.wrapper = WITHOUT
+    harness.write_ini(server.ini, server.sections)
+    process = t.start([*WITHOUT, harness.built("slabswap-nbd"), "-c", server.ini])
+    assert process.wait_exit(20) == 1, process.log()
+    assert "strict = yes: not starting" in process.log(), process.log()
+    assert "ready" not in process.log(), process.log()
+
+
+if __name__ == "__main__":
+    harness.main(globals())
