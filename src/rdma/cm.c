@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "common/alloc_scope.h"
 #include "common/log.h"
 #include "rdma/conn.h"
 #include "rdma/tp.h"
@@ -36,7 +37,7 @@ copy_event(const struct rdma_cm_event *from, struct vrb_cm_event *to)
 }
 
 static void
-readable_cb(struct ev_loop *loop, ev_io *w, int revents)
+handle_events(struct ev_loop *loop, ev_io *w)
 {
 	struct vrb_tp *tp = container_of(w, struct vrb_tp, cm_io);
 	struct rdma_cm_event *event;
@@ -44,7 +45,6 @@ readable_cb(struct ev_loop *loop, ev_io *w, int revents)
 	struct vrb_cm_event copy;
 	unsigned i;
 
-	(void)revents;
 	for (i = 0; i < EVENTS_PER_TURN; i++) {
 		if (rdma_get_cm_event(tp->channel, &event) != 0) {
 			if (errno == EAGAIN || errno == EINTR)
@@ -61,6 +61,15 @@ readable_cb(struct ev_loop *loop, ev_io *w, int revents)
 		owner = copy.id->context;
 		owner->handle(owner, &copy);
 	}
+}
+
+static void
+readable_cb(struct ev_loop *loop, ev_io *w, int revents)
+{
+	(void)revents;
+	alloc_scope_enter();
+	handle_events(loop, w);
+	alloc_scope_leave();
 }
 
 int

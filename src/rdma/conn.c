@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/alloc_scope.h"
 #include "common/log.h"
 #include "rdma/device.h"
 #include "rdma/handshake.h"
@@ -193,9 +194,8 @@ vrb_conn_wc_failed(struct vrb_conn *conn, const struct ibv_wc *wc, const char *w
 
 /* Runs the last callback. */
 static void
-take_apart(struct vrb_conn *conn)
+take_apart_in_scope(struct vrb_conn *conn)
 {
-	struct vrb_tp *tp = instance(conn);
 	int r;
 
 	conn->state = VRB_CONN_DEAD;
@@ -223,6 +223,16 @@ take_apart(struct vrb_conn *conn)
 	defer_stop(&conn->turn);
 	list_del(&conn->node);
 	free(conn);
+}
+
+static void
+take_apart(struct vrb_conn *conn)
+{
+	struct vrb_tp *tp = instance(conn);
+
+	alloc_scope_enter();
+	take_apart_in_scope(conn);
+	alloc_scope_leave();
 	vrb_tp_check_shutdown(tp);
 }
 
@@ -351,8 +361,8 @@ set_name(struct vrb_conn *conn, const struct sockaddr *peer)
 		       ++instance(conn)->next_serial);
 }
 
-int
-vrb_conn_connect(struct tp *base, const char *address, uint64_t timeout_ns,
+static int
+connect_in_scope(struct tp *base, const char *address, uint64_t timeout_ns,
 		 const struct tp_conn_events *events, void *arg, struct tp_conn **ret_conn)
 {
 	struct vrb_tp *tp = vrb_tp_of(base);
@@ -388,6 +398,18 @@ err_id:
 err_free:
 	list_del(&conn->node);
 	free(conn);
+	return r;
+}
+
+int
+vrb_conn_connect(struct tp *base, const char *address, uint64_t timeout_ns,
+		 const struct tp_conn_events *events, void *arg, struct tp_conn **ret_conn)
+{
+	int r;
+
+	alloc_scope_enter();
+	r = connect_in_scope(base, address, timeout_ns, events, arg, ret_conn);
+	alloc_scope_leave();
 	return r;
 }
 

@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/alloc_scope.h"
 #include "common/log.h"
 #include "common/page.h"
 #include "transport/address.h"
@@ -67,8 +68,11 @@ set_socket_options(int fd, uint32_t stall_ms)
 static struct tp_conn *
 conn_new(struct tcp_tp *tcp, int fd, const char *address, bool is_client)
 {
-	struct tp_conn *conn = calloc(1, sizeof(*conn));
+	struct tp_conn *conn;
 
+	alloc_scope_enter();
+	conn = calloc(1, sizeof(*conn));
+	alloc_scope_leave();
 	if (!conn)
 		return NULL;
 	conn->base.tp = &tcp->tp;
@@ -92,10 +96,8 @@ conn_new(struct tcp_tp *tcp, int fd, const char *address, bool is_client)
 /* The buffers of a connection in use; a half-open one has none.  What was
  * allocated before a failure is freed with the connection. */
 static int
-allocate_buffers(struct tp_conn *conn)
+allocate_in_scope(struct tp_conn *conn)
 {
-	uint16_t i;
-
 	conn->rx.buf = malloc(TCP_RX_BYTES);
 	conn->tx.messages = calloc(TCP_MESSAGES, sizeof(*conn->tx.messages));
 	if (!conn->rx.buf || !conn->tx.messages)
@@ -110,10 +112,21 @@ allocate_buffers(struct tp_conn *conn)
 	conn->free_slots = calloc(TCP_SLOTS, sizeof(*conn->free_slots));
 	if (!conn->tx.slots_to_send || !conn->slots || !conn->free_slots)
 		return -ENOMEM;
-	for (i = 0; i < TCP_SLOTS; i++)
+	for (uint16_t i = 0; i < TCP_SLOTS; i++)
 		conn->free_slots[i] = (uint16_t)(TCP_SLOTS - 1 - i);
 	conn->free_slots_count = TCP_SLOTS;
 	return 0;
+}
+
+static int
+allocate_buffers(struct tp_conn *conn)
+{
+	int r;
+
+	alloc_scope_enter();
+	r = allocate_in_scope(conn);
+	alloc_scope_leave();
+	return r;
 }
 
 static void
@@ -121,6 +134,7 @@ conn_free(struct tp_conn *conn)
 {
 	list_del(&conn->node);
 	defer_stop(&conn->work);
+	alloc_scope_enter();
 	free(conn->rx.buf);
 	free(conn->tx.messages);
 	free(conn->tx.answers);
@@ -129,6 +143,7 @@ conn_free(struct tp_conn *conn)
 	free(conn->slots);
 	free(conn->free_slots);
 	free(conn);
+	alloc_scope_leave();
 }
 
 static void

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * alloc_scope.h - where the loop thread may allocate after the start.
+ *
+ * Nowhere on the I/O path.  A session with a daemon begins and ends here: objects
+ * of the libraries and the kernel that cannot be made ahead.  A test preloads a
+ * library with slabswap_alloc_scope() that counts these scopes, and ends the
+ * program at an allocation outside of them; else the calls do nothing.
+ */
+#ifndef COMMON_ALLOC_SCOPE_H
+#define COMMON_ALLOC_SCOPE_H
+
+extern void slabswap_alloc_scope(int change) __attribute__((weak, visibility("default")));
+
+/* Scopes nest.  Loop thread, or before it is told to be ready. */
+static inline void
+alloc_scope_enter(void)
+{
+	if (slabswap_alloc_scope)
+		slabswap_alloc_scope(1);
+}
+
+static inline void
+alloc_scope_leave(void)
+{
+	if (slabswap_alloc_scope)
+		slabswap_alloc_scope(-1);
+}
+
+#endif /* COMMON_ALLOC_SCOPE_H */
