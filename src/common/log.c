@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The level is the only process-wide state of the project: a log line must be
+/* The level, and the ring, are the only process-wide state of the project: a log line must be
  * possible from any place, also before there is an object to hang it on. */
 #include "common/log.h"
 
@@ -10,6 +10,8 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "common/log_ring.h"
 
 static enum log_level log_level_max = LOG_LEVEL_NOTICE;
 
@@ -68,6 +70,8 @@ log_emit(enum log_level level, const char *tail, const char *fmt, va_list ap)
 		if ((unsigned char)line[i] < ' ')
 			line[i] = '?';
 	line[used++] = '\n';
+	if (log_ring_put(line, used))
+		return;
 	written = write(STDERR_FILENO, line, used);
 	(void)written; /* nowhere left to report it */
 }

@@ -6,7 +6,7 @@
  * notice (start, stop, peer joined or lost), info (connections), debug.
  * Under systemd (JOURNAL_STREAM is set) lines carry the <N> priority prefix,
  * else a UTC timestamp and the level.  Formatting uses a stack buffer and one
- * write(2): no allocation, lines over LOG_LINE_BYTES_MAX are cut with "...".
+ * write(2), or log_ring.h: no allocation, lines over LOG_LINE_BYTES_MAX are cut with "...".
  * Safe from any thread.
  */
 #ifndef COMMON_LOG_H

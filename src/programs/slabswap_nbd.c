@@ -21,6 +21,7 @@
 #include "backup/uring_backup.h"
 #include "common/cli.h"
 #include "common/log.h"
+#include "common/log_ring.h"
 #include "common/page.h"
 #include "common/size.h"
 #include "loop/clock.h"
@@ -273,6 +274,14 @@ nbd_open(struct app *app)
 	return control_new(app->loop, app->config.control, status_cb, app, &app->control);
 }
 
+static int
+log_open(void)
+{
+	const int r = log_ring_start();
+
+	return r < 0 ? log_err_errno(-r, "cannot start the thread of the log") : 0;
+}
+
 static void
 say_ready(const struct app *app)
 {
@@ -330,7 +339,8 @@ app_run(struct app *app)
 	app->started_ns = clock_now_ns();
 	app->exit_status = EXIT_FAILURE;
 	signals_start(&app->signals, app->loop, stop_cb, app);
-	if (device_open(app) == 0 && nbd_open(app) == 0 && swap_safety_settle(&app->safety) == 0) {
+	if (device_open(app) == 0 && nbd_open(app) == 0 && log_open() == 0 &&
+	    swap_safety_settle(&app->safety) == 0) {
 		app->exit_status = EXIT_SUCCESS;
 		core_driver_start(&app->driver, app->loop, advance_cb, app->device);
 		say_ready(app);
@@ -340,6 +350,7 @@ app_run(struct app *app)
 	}
 	signals_stop(&app->signals);
 	app_close(app);
+	log_ring_stop();
 	return app->exit_status;
 }
 

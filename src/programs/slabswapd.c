@@ -23,6 +23,7 @@
 
 #include "common/cli.h"
 #include "common/log.h"
+#include "common/log_ring.h"
 #include "common/page.h"
 #include "daemon/daemon.h"
 #include "daemon/daemon_config_file.h"
@@ -190,6 +191,7 @@ stop_deadline_cb(struct ev_loop *loop, ev_timer *w, int revents)
 	(void)w;
 	(void)revents;
 	log_error("the stop takes too long, giving up");
+	log_ring_stop();
 	_exit(EXIT_FAILURE);
 }
 
@@ -340,6 +342,9 @@ start(struct app *app)
 	int r;
 
 	warn_of_limits(app);
+	r = log_ring_start();
+	if (r < 0)
+		return log_err_errno(-r, "cannot start the thread of the log");
 	r = worker_new(app->loop, &app->worker);
 	if (r < 0)
 		return log_err_errno(-r, "cannot start the helper thread");
@@ -386,6 +391,7 @@ run(struct app *app)
 	app_free(app);
 	if (r == 0)
 		log_notice("stopped");
+	log_ring_stop();
 	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
