@@ -344,6 +344,28 @@ create_uring(struct ring *ring)
 	return 0;
 }
 
+/*
+ * The kernel makes its objects for requests when more are in flight than ever before,
+ * and keeps them: as many as there can be are made here, by requests that do nothing.
+ */
+static int
+make_requests(struct ring *ring)
+{
+	struct io_uring_cqe *cqe;
+	int r;
+
+	for (uint32_t i = 0; i < ring->depth; i++)
+		io_uring_prep_nop(io_uring_get_sqe(&ring->uring));
+	r = io_uring_submit_and_wait(&ring->uring, ring->depth);
+	for (uint32_t i = 0; r >= 0 && i < ring->depth; i++) {
+		r = io_uring_wait_cqe(&ring->uring, &cqe);
+		if (r == 0)
+			io_uring_cqe_seen(&ring->uring, cqe);
+	}
+	return r < 0 ? log_err_errno(-r, "backup[%s]: cannot use its io_uring", ring->target->path)
+		     : 0;
+}
+
 static void
 register_area(struct ring *ring)
 {
@@ -395,6 +417,11 @@ ring_open(struct ring *ring, struct ev_loop *loop, struct backup_target *target,
 	r = create_uring(ring);
 	if (r < 0)
 		return r;
+	r = make_requests(ring);
+	if (r < 0) {
+		io_uring_queue_exit(&ring->uring);
+		return r;
+	}
 	/* The file is not registered: a ring lets go of its registered files some time
 	 * after the process is gone, and its successor would find the lock taken. */
 	register_area(ring);
