@@ -126,6 +126,11 @@ class Device:
     def count(self, text):
         return self.process.log().count(text)
 
+    def wait_count(self, text, count):
+        """Exactly so often.  A thread of its own writes the log: what has happened may not be said yet."""
+        harness.wait_for(lambda: self.count(text) >= count, f"{count} times in the log: {text}")
+        assert self.count(text) == count, self.process.log()
+
     def wait_up(self, daemons=1, seconds=20):
         harness.wait_for(lambda: sum(d["up"] for d in self.status()["daemons"]) == daemons,
                          f"{daemons} daemons are up", seconds)

@@ -53,8 +53,8 @@ def test_daemon_killed_and_restarted_under_load(t):
     server.wait_used()
     status = finish(load, server)
     assert status["pages"]["read_remote"] > 0
-    assert server.count(CONNECTED) == 4
-    assert server.count("are served from the backup") == 3, "one line for each loss"
+    server.wait_count(CONNECTED, 4)
+    server.wait_count("are served from the backup", 3)
 
 
 def test_fio_while_the_daemon_is_killed(t):
@@ -122,7 +122,7 @@ def test_idle_daemon_hangs(t):
     daemon.process.popen.send_signal(signal.SIGSTOP)
     t.defer(daemon.process.popen.send_signal, signal.SIGCONT)
     server.wait_up(0, seconds=5)
-    assert server.count("no answer to PING in time") == 1, server.process.log()
+    server.wait_count("no answer to PING in time", 1)
 
 
 def test_two_daemons_one_killed(t):
@@ -138,7 +138,7 @@ def test_two_daemons_one_killed(t):
     status = server.status()
     assert [d["up"] for d in status["daemons"]] == [False, True], status
     assert status["daemons"][0]["slabs_mapped"] == 0 and status["daemons"][1]["slabs_mapped"] > 10
-    assert server.count("connection lost") == 1
+    server.wait_count("connection lost", 1)
     server.wait_used()
     status = finish(load, server)
     assert status["errors"]["daemons_lost"] == 1
@@ -170,11 +170,11 @@ def test_daemon_absent_at_start(t):
     assert not status["daemons"][0]["up"] and "refused" in status["daemons"][0]["last_error"], status
     assert status["pages"]["read_backup"] > 0 and status["pages"]["written_remote"] == 0
     wait_tries(server)
-    assert server.count(TRYING) == 1, server.process.log()
+    server.wait_count(TRYING, 1)
     daemon = Daemon(t, memory=MEMORY, listen=f"tcp:127.0.0.1:{port}")
     server.wait_up()
     server.wait_used()
-    assert server.count(CONNECTED) == 1
+    server.wait_count(CONNECTED, 1)
     daemon.process.kill()
     server.wait_up(0)
     wait_tries(server)
@@ -195,7 +195,8 @@ def refused(t, server, reason):
     load = Load(t, server.uri, pages=2048)
     load.wait_requests(200)
     wait_tries(server)
-    assert server.count(TRYING) == 1 and server.count(reason) == 1, server.process.log()
+    server.wait_count(TRYING, 1)
+    server.wait_count(reason, 1)
     status = server.status()
     assert not status["daemons"][0]["up"] and status["pages"]["written_remote"] == 0
     finish(load, server)
@@ -246,11 +247,11 @@ def test_another_reason_is_said(t):
     wrong = Daemon(t, slab_size="2M", listen=f"tcp:127.0.0.1:{port}")
     server.process.wait_log("it refused us: ")
     wait_tries(server)
-    assert server.count(TRYING) == 2, server.process.log()
+    server.wait_count(TRYING, 2)
     wrong.process.stop()
     Daemon(t, listen=f"tcp:127.0.0.1:{port}")
     server.wait_up()
-    assert server.count(CONNECTED) == 1
+    server.wait_count(CONNECTED, 1)
 
 
 def test_max_clients_reached(t):
@@ -263,7 +264,7 @@ def test_max_clients_reached(t):
     load = Load(t, second.uri, pages=2048)
     load.wait_requests(200)
     wait_tries(second)
-    assert second.count(TRYING) == 1, second.process.log()
+    second.wait_count(TRYING, 1)
     assert first.status()["daemons"][0]["up"]
     first.process.stop()
     second.wait_up()
@@ -456,7 +457,7 @@ def backup_is_full(t, ack):
         raise AssertionError("FLUSH succeeded while pages are not on the backup")
     except device.nbd.Error as error:
         assert error.errno in ("EIO", "ENOSPC"), error
-    assert server.count("backup: write failed: No space left on device") == 1, server.process.log()
+    server.wait_count("backup: write failed: No space left on device", 1)
     assert server.status()["slabs"]["mapped"] == 8
     os.unlink(ballast)
     harness.wait_for(lambda: server.pages()["degraded"] == 0, "every page is on the backup", 20)
@@ -485,7 +486,8 @@ def test_backup_is_full_and_the_daemon_dies(t):
     daemon.process.kill()
     server.wait_up(0)
     lost = server.pages()["lost"]
-    assert lost > 512 and "pages are lost" in server.process.log(), lost
+    assert lost > 512, lost
+    server.process.wait_log("pages are lost")
     good = bad = 0
     for page in range(2048):
         try:
@@ -518,7 +520,7 @@ def test_file_size_limit(t):
     write_all(handle, 7)
     harness.wait_for(lambda: server.pages()["degraded"] == 7 * 256, "pages are degraded")
     check_all(handle, 7)
-    assert server.count("backup: write failed: File too large") == 1, server.process.log()
+    server.wait_count("backup: write failed: File too large", 1)
     resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (hard, hard))
     harness.wait_for(lambda: server.pages()["degraded"] == 0, "every page is on the backup", 20)
     server.process.wait_log("backup: works again")

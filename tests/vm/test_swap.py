@@ -226,7 +226,7 @@ def degrade(setup, break_backup, repair_backup):
     client.run("dd if=/run/content of=/dev/nbd0 bs=1M oflag=direct status=none", timeout=60)
     status = server.wait_status(lambda s: s["pages"]["degraded"] > 0)
     assert status["errors"]["backup"] > 0, status
-    assert "backup: write failed" in server.log, server.log
+    server.wait_status(lambda _: "backup: write failed" in server.log)
     check_content()
     repair_backup()
     status = server.wait_status(lambda s: s["pages"]["degraded"] == 0, 60)
