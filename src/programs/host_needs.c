@@ -77,3 +77,20 @@ host_needs_check(const char *sysctl_folder, uint64_t memory_bytes,
 		need->verdict = is_met ? HOST_NEED_OK : HOST_NEED_UNMET;
 	}
 }
+
+bool
+host_needs_swaps_to_nbd(const char *swaps, char *ret_device, size_t size)
+{
+	char line[512], device[64];
+	bool found = false;
+	FILE *f = fopen(swaps, "re");
+
+	if (!f)
+		return false;
+	while (!found && fgets(line, sizeof(line), f))
+		found = sscanf(line, "%63s", device) == 1 && strncmp(device, "/dev/nbd", 8) == 0;
+	(void)fclose(f);
+	if (found)
+		(void)snprintf(ret_device, size, "%s", device);
+	return found;
+}

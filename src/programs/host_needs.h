@@ -41,6 +41,13 @@ struct host_need {
 void host_needs_check(const char *sysctl_folder, uint64_t memory_bytes,
 		      struct host_need ret_needs[HOST_NEEDS_COUNT]);
 
+/*
+ * Whether this machine swaps to a network block device, which may be lent by another
+ * one that swaps to this.  @swaps: "/proc/swaps", or a test's.  @ret_device: the
+ * first one, cut to @size bytes.
+ */
+bool host_needs_swaps_to_nbd(const char *swaps, char *ret_device, size_t size);
+
 /* What vm.min_free_kbytes has to be on a machine with so much RAM. */
 uint64_t host_needs_min_free_kib(uint64_t memory_bytes);
 

@@ -36,6 +36,7 @@
 #include "loop/signals.h"
 #include "loop/slab_memory_host.h"
 #include "loop/worker.h"
+#include "programs/host_needs.h"
 #include "programs/transports.h"
 #include "transport/transport.h"
 
@@ -43,6 +44,8 @@
 #define CLIENT_TIMEOUT_NS (15 * NSEC_PER_SEC)
 /* A stop that takes longer is ended by force; systemd would wait a minute. */
 #define STOP_DEADLINE_S 15.0
+/* As if half of the machine's memory were not its own (proc(5)). */
+#define OOM_SCORE_ADJ (-500)
 /* Lines about peers that were not served, per second; the others are counted. */
 #define REJECTED_LINES_PER_S 10u
 
@@ -299,6 +302,44 @@ warn_of_limits(const struct app *app)
 		log_warn("cannot lock this process into memory: %s", strerror(errno));
 }
 
+/*
+ * Lent memory is worth less than this machine's own programs, which is why the daemon
+ * can be killed at all; but a large process that only waits must not be what every
+ * shortage takes first.  What the service manager has set stays.
+ */
+static void
+set_oom_score(void)
+{
+	FILE *f = fopen("/proc/self/oom_score_adj", "re+");
+	int score = 0;
+
+	if (f && fscanf(f, "%d", &score) == 1 && score != 0) {
+		(void)fclose(f);
+		return;
+	}
+	if (f)
+		rewind(f);
+	if (!f || fprintf(f, "%d", OOM_SCORE_ADJ) < 0 || fflush(f) != 0)
+		log_warn(
+			"oom_score_adj: %s: the OOM killer takes this program for the largest; set "
+			"OOMScoreAdjust=%d or give it CAP_SYS_RESOURCE",
+			strerror(errno), OOM_SCORE_ADJ);
+	if (f)
+		(void)fclose(f);
+}
+
+static void
+warn_of_cycle(void)
+{
+	char device[32];
+
+	if (host_needs_swaps_to_nbd("/proc/swaps", device, sizeof(device)))
+		log_warn("this machine swaps to %s: if the memory behind it is lent by a machine "
+			 "that swaps to this one, both can hang; let no two machines swap to each "
+			 "other",
+			 device);
+}
+
 static int
 start_core(struct app *app)
 {
@@ -342,6 +383,8 @@ start(struct app *app)
 	int r;
 
 	warn_of_limits(app);
+	warn_of_cycle();
+	set_oom_score();
 	r = log_ring_start();
 	if (r < 0)
 		return log_err_errno(-r, "cannot start the thread of the log");

@@ -6,7 +6,7 @@ import subprocess
 
 import device
 import harness
-from device import Device
+from device import Daemon, Device
 
 # Also for root: without the capabilities, as in most containers.
 WITHOUT = ["setpriv", "--bounding-set", "-sys_resource,-ipc_lock,-sys_nice", "--inh-caps",
@@ -46,6 +46,20 @@ def test_strict_does_not_start(t):
     assert process.wait_exit(20) == 1, process.log()
     assert "strict = yes: not starting" in process.log(), process.log()
     assert "ready" not in process.log(), process.log()
+
+
+def test_daemon_sets_its_oom_score(t):
+    daemon = Daemon(t, wrapper=bare())
+    assert daemon.process.log().count("oom_score_adj: ") == 1, daemon.process.log()
+    assert "OOMScoreAdjust=-500" in daemon.process.log(), daemon.process.log()
+
+
+def test_daemon_keeps_the_oom_score_it_was_started_with(t):
+    harness.require("choom")
+    daemon = Daemon(t, wrapper=["choom", "-n", "100", "--"])
+    assert "oom_score_adj" not in daemon.process.log(), daemon.process.log()
+    with open(f"/proc/{daemon.process.pid}/oom_score_adj", encoding="ascii") as file:
+        assert file.read() == "100\n"
 
 
 if __name__ == "__main__":

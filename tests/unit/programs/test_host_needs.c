@@ -118,6 +118,27 @@ check__unknown(void **state)
 		assert_int_equal(needs[i].verdict, HOST_NEED_UNKNOWN);
 }
 
+static void
+swaps__nbd_is_found(void **state)
+{
+	static const char head[] = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n";
+	struct fixture *f = *state;
+	char path[64], text[512], device[32] = "";
+
+	(void)snprintf(path, sizeof(path), "%s/swaps", f->vm);
+	assert_false(host_needs_swaps_to_nbd(path, device, sizeof(device)));
+	(void)snprintf(text, sizeof(text), "%s/dev/vda5   partition\t1000\t0\t-2\n", head);
+	set(f, "swaps", text);
+	assert_false(host_needs_swaps_to_nbd(path, device, sizeof(device)));
+	(void)snprintf(text, sizeof(text),
+		       "%s/dev/vda5   partition\t1000\t0\t-2\n/dev/nbd12 partition\t9\t0\t100\n",
+		       head);
+	set(f, "swaps", text);
+	assert_true(host_needs_swaps_to_nbd(path, device, sizeof(device)));
+	assert_string_equal(device, "/dev/nbd12");
+	set(f, "swaps", NULL);
+}
+
 int
 main(void)
 {
@@ -126,6 +147,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(check__good, setup, teardown),
 		cmocka_unit_test_setup_teardown(check__unmet_says_what_mends_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(check__unknown, setup, teardown),
+		cmocka_unit_test_setup_teardown(swaps__nbd_is_found, setup, teardown),
 	};
 
 	return cmocka_run_group_tests_name("host_needs", tests, NULL, NULL);
