@@ -19,6 +19,12 @@ struct backup_target {
 /* Blocks; one log line for each failure.  Errors: uring_backup_open().
  * @ret_target: caller owns what is in it, target_close(). */
 int target_open(const char *path, uint64_t size_bytes, struct backup_target *ret_target);
+/*
+ * For a file that the kernel swaps to: writes zeros wherever it has no written blocks,
+ * and lets nobody punch holes again, so that writing to it never needs new blocks.
+ * A no-op for a block device.  Blocks, for long; logs; 0 or -errno.
+ */
+int target_fill(struct backup_target *t);
 void target_close(struct backup_target *t);
 
 /* As next_data of slab/backup.h.  Blocks. */

@@ -59,6 +59,9 @@ uring_backup_open(struct ev_loop *loop, const struct uring_backup_config *config
 	r = target_open(config->path, config->size_bytes, &ub->target);
 	if (r < 0)
 		goto err_free;
+	r = config->is_filled ? target_fill(&ub->target) : 0;
+	if (r < 0)
+		goto err_target;
 	r = ring_open(&ub->ring, loop, &ub->target, config->area, config->area_bytes,
 		      config->depth);
 	if (r < 0)

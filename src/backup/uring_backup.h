@@ -27,6 +27,7 @@ struct uring_backup_config {
 	 * registered with the kernel when RLIMIT_MEMLOCK allows it.  NULL and 0: none. */
 	void *area;
 	size_t area_bytes;
+	bool is_filled; /* a file is written from end to end at open, and has no holes after it */
 	uint32_t depth; /* operations in flight, 1 to URING_BACKUP_DEPTH_MAX; more wait */
 };
 

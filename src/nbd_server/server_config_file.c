@@ -39,6 +39,7 @@ static const struct ini_key server_keys[] = {
 	{"backup", "path", INI_STRING, STRING_FIELD(backup_path), .min = 1,
 	 .allowed = "the absolute path of a partition or file, at most 511 bytes"},
 	{"backup", "ack", INI_WORD, FIELD(ack), .def = "remote", .words = ack_words},
+	{"backup", "fill", INI_WORD, FIELD(fill), .def = "no", .words = yes_words},
 	{"daemons", "portals", INI_LIST, FIELD(portals), .def = "", .max = INI_LIST_MAX,
 	 .allowed = CONFIG_PORTALS_ALLOWED},
 	{"daemons", "psk_file", INI_STRING, STRING_FIELD(psk_file), .def = "",

@@ -33,7 +33,8 @@ struct server_file_config {
 	uint32_t max_connections;
 	/* [backup] */
 	char backup_path[SERVER_PATH_BYTES];
-	uint32_t ack; /* enum server_ack */
+	uint32_t ack;  /* enum server_ack */
+	uint32_t fill; /* not 0: a file gets no holes */
 	/* [daemons] */
 	struct ini_list portals; /* "rdma:host:port" or "tcp:host:port", port not 0; may be empty */
 	char psk_file[SERVER_PATH_BYTES]; /* "": none */

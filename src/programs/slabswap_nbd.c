@@ -195,6 +195,24 @@ arena_map(size_t length_bytes)
 	return arena == MAP_FAILED ? NULL : arena;
 }
 
+static void
+warn_of_backup(const struct server_file_config *c, const struct uring_backup_info *info)
+{
+	if (!info->is_direct)
+		log_warn("backup %s has no O_DIRECT: each write needs memory of the page cache, "
+			 "swapping to it will hang; give swap a raw partition or disk",
+			 info->path);
+	else if (!info->is_block_device && !c->fill)
+		log_warn("backup %s is a file: fine for a file system on the device, but swapping "
+			 "to it can hang; give swap a raw partition or disk, or set [backup] "
+			 "fill = yes",
+			 info->path);
+	else if (!info->is_block_device)
+		log_warn("backup %s is a file: swapping to it is slower and less safe than to a "
+			 "raw partition or disk; limit the memory of programs (MemoryMax=)",
+			 info->path);
+}
+
 static int
 device_open(struct app *app)
 {
@@ -216,16 +234,14 @@ device_open(struct app *app)
 		.size_bytes = app->config.size_bytes,
 		.area = app->arena,
 		.area_bytes = app->arena_bytes,
+		.is_filled = app->config.fill,
 		.depth = BACKUP_DEPTH,
 	};
 	r = uring_backup_open(app->loop, &bc, &app->backup);
 	if (r < 0)
 		return r;
 	uring_backup_info(app->backup, &info);
-	if (!info.is_block_device)
-		log_warn("backup %s is a file: fine for a file system on the device, but swapping "
-			 "to it can hang; give swap a raw partition or disk",
-			 info.path);
+	warn_of_backup(&app->config, &info);
 	r = slab_device_new(&dc, uring_backup_as_backup(app->backup), &app->device);
 	if (r < 0)
 		return log_err_errno(-r, "cannot set up device %s", app->config.name);

@@ -346,6 +346,33 @@ next_data__walks_the_extents(void **state)
 	target_close(&t);
 }
 
+/* Data stays, the rest is written once; a device that is trimmed must not make holes again. */
+static void
+fill__leaves_no_holes(void **state)
+{
+	struct places *p = *state;
+	struct backup_target t;
+	uint64_t start, end;
+	char page[PAGE_BYTES];
+
+	assert_int_equal(target_open(p->file, 6 * MIB, &t), 0);
+	memset(page, 7, sizeof(page));
+	assert_int_equal(fcntl(t.fd, F_SETFL, fcntl(t.fd, F_GETFL) & ~O_DIRECT), 0);
+	assert_int_equal(pwrite(t.fd, page, sizeof(page), 2 * MIB), sizeof(page));
+	assert_int_equal(fallocate(t.fd, 0, 4 * MIB, MIB), 0);
+	assert_int_equal(fsync(t.fd), 0);
+	assert_int_equal(target_fill(&t), 0);
+	assert_false(t.can_discard || t.can_zero);
+	assert_true(target_next_data(&t, 0, &start, &end));
+	assert_int_equal(start, 0);
+	assert_int_equal(end, 6 * MIB);
+	assert_int_equal(pread(t.fd, page, sizeof(page), 2 * MIB), sizeof(page));
+	assert_int_equal(page[5], 7);
+	assert_int_equal(pread(t.fd, page, sizeof(page), 2 * MIB + PAGE_BYTES), sizeof(page));
+	assert_int_equal(page[5], 0);
+	target_close(&t);
+}
+
 int
 main(void)
 {
@@ -367,6 +394,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(block_device__is_claimed_and_checked, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(next_data__walks_the_extents, setup, teardown),
+		cmocka_unit_test_setup_teardown(fill__leaves_no_holes, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

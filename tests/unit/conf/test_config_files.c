@@ -130,6 +130,7 @@ server__defaults(void **state)
 	assert_int_equal(c->max_connections, 8);
 	assert_string_equal(c->backup_path, "/dev/vdb");
 	assert_int_equal(c->ack, SERVER_ACK_REMOTE);
+	assert_int_equal(c->fill, 0);
 	assert_int_equal(c->portals.count, 0);
 	assert_int_equal(c->psk.length_bytes, 0);
 	assert_int_equal(c->buffers_bytes, 64 * MIB);
@@ -154,7 +155,7 @@ server__every_key(void **state)
 		       "[device]\nname = a.b-c_1\nsize = 3M\nslab_size = 1M\n"
 		       "[nbd]\nlisten = unix:/tmp/x.sock, tcp:127.0.0.1:10809, tcp:[::1]:0\n"
 		       "export = e\ndescription = d d\ncontrol = /tmp/x.ctl\nmax_connections = 1\n"
-		       "[backup]\npath = /b\nack = both\n"
+		       "[backup]\npath = /b\nack = both\nfill = yes\n"
 		       "[daemons]\nportals = rdma:10.0.0.1:9400, tcp:[fe80::1]:1\npsk_file = %s\n"
 		       "[limits]\nbuffers = 4M\nop_timeout_ms = 10\nconnect_timeout_ms = 11\n"
 		       "ping_ms = 12\nretry_ms = 13\nretry_max_ms = 13\n"
@@ -168,6 +169,7 @@ server__every_key(void **state)
 	assert_string_equal(c->description, "d d");
 	assert_string_equal(c->control, "/tmp/x.ctl");
 	assert_int_equal(c->ack, SERVER_ACK_BOTH);
+	assert_int_equal(c->fill, 1);
 	assert_int_equal(c->portals.count, 2);
 	assert_string_equal(c->portals.item[0], "rdma:10.0.0.1:9400");
 	assert_int_equal(c->psk.length_bytes, 16);
