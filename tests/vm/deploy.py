@@ -23,11 +23,13 @@ class Program:
         self._control = control
         self._job = None
         self._ini = f"/run/slabswap/{name}.ini"
+        self.prefix = ""  # of the command line
         guest.run(f"mkdir -p /run/slabswap && cat >{self._ini} <<'END'\n{ini}END")
 
-    def start(self):
-        self._job = self.guest.spawn(f"exec {self._build}/{self._name} -c {self._ini}")
-        self._wait(f"test -S {self._control} && {self._ctl()}")
+    def start(self, timeout=30):
+        self._job = self.guest.spawn(
+            f"exec {self.prefix} {self._build}/{self._name} -c {self._ini}")
+        self._wait(f"test -S {self._control} && {self._ctl()}", timeout)
 
     def stop(self, timeout=60):
         """SIGTERM; it must end with status 0, and without a word of UBSan's."""
@@ -58,9 +60,9 @@ class Program:
     def _ctl(self):
         return f"{self._build}/slabswapctl status {self._control}"
 
-    def _wait(self, condition):
+    def _wait(self, condition, timeout):
         try:
-            self.guest.wait_for(condition)
+            self.guest.wait_for(condition, timeout)
         except guestvm.GuestTimeout:
             raise AssertionError(self._job.report()) from None
 
@@ -81,7 +83,7 @@ max = {mib}M
 class Server(Program):
     socket = "/run/slabswap/swap0.sock"
 
-    def __init__(self, guest, build, mib, backup="/dev/vda", portal=""):
+    def __init__(self, guest, build, mib, backup="/dev/vda", portal="", limits="", backup_keys=""):
         self.guest = guest
         super().__init__(guest, build, "slabswap-nbd", f"""\
 [device]
@@ -90,12 +92,14 @@ size = {mib}M
 slab_size = 16M
 [backup]
 path = {backup}
+{backup_keys}
 [daemons]
 portals = {portal}
 [limits]
 buffers = 8M
 retry_ms = 200
 retry_max_ms = 1000
+{limits}
 """, "/run/slabswap/swap0.ctl")
 
     def wait_up(self, timeout=30):
