@@ -94,6 +94,8 @@ log_err_errno(int err, const char *fmt, ...)
 	char buf[128];
 	va_list ap;
 
+	if (log_level_max == LOG_LEVEL_NONE)
+		return -err;
 	va_start(ap, fmt);
 	log_emit(LOG_LEVEL_ERROR, strerror_r(err, buf, sizeof(buf)), fmt, ap);
 	va_end(ap);

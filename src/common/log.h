@@ -15,6 +15,7 @@
 #define LOG_LINE_BYTES_MAX 1024
 
 enum log_level {
+	LOG_LEVEL_NONE = 0, /* for log_set_level(): no line at all */
 	LOG_LEVEL_ERROR = 1,
 	LOG_LEVEL_WARN,
 	LOG_LEVEL_NOTICE,

@@ -32,6 +32,7 @@
 #include "loop/signals.h"
 #include "nbd_server/server.h"
 #include "nbd_server/server_config_file.h"
+#include "programs/doctor.h"
 #include "programs/status_report.h"
 #include "programs/swap_safety.h"
 #include "programs/transports.h"
@@ -377,8 +378,8 @@ main(int argc, char **argv)
 	struct cli cli;
 	int status;
 
-	if (!cli_parse(argc, argv, "NBD server of a block device in other machines' memory.", &cli,
-		       &status))
+	if (!cli_parse(argc, argv, "NBD server of a block device in other machines' memory.",
+		       CLI_DOCTOR, &cli, &status))
 		return status;
 	app = calloc(1, sizeof(*app));
 	if (!app) {
@@ -389,7 +390,9 @@ main(int argc, char **argv)
 	if (server_file_config_load(cli.config_path, &app->config) == 0 &&
 	    transports_check(cli.config_path, "[daemons] portals", &app->config.portals) == 0) {
 		status = EXIT_SUCCESS;
-		if (!cli.is_check) {
+		if (cli.is_doctor) {
+			status = doctor_run(&cli, &app->config);
+		} else if (!cli.is_check) {
 			app->safety.realtime = app->config.realtime;
 			app->safety.is_strict = app->config.strict;
 			app->safety.reserve_bytes =

@@ -445,7 +445,8 @@ main(int argc, char **argv)
 	struct cli cli;
 	int status;
 
-	if (!cli_parse(argc, argv, "Lends this machine's memory to slabswap-nbd.", &cli, &status))
+	if (!cli_parse(argc, argv, "Lends this machine's memory to slabswap-nbd.", 0, &cli,
+		       &status))
 		return status;
 	app = calloc(1, sizeof(*app));
 	if (!app) {
