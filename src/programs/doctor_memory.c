@@ -13,6 +13,7 @@
 #include "programs/doctor_parse.h"
 #include "programs/doctor_read.h"
 #include "programs/doctor_report.h"
+#include "programs/doctor_verdict.h"
 
 #define MIB_SHIFT 20
 /* Above what the server holds: socket buffers, page tables, kernel memory for it. */
@@ -138,22 +139,27 @@ check_cgroup(struct doctor *d, uint64_t need)
 	}
 	if (lowest == UINT64_MAX) {
 		doctor_ok(d, "cgroup", "%s has no memory limit", path);
-	} else if (lowest >= need + CGROUP_MARGIN_BYTES) {
+		return;
+	}
+	switch (doctor_judge_limit(lowest, need, CGROUP_MARGIN_BYTES)) {
+	case DOCTOR_OK:
 		doctor_ok(d, "cgroup", "%s is %" PRIu64 " MiB, the server takes %" PRIu64 " MiB",
 			  where, lowest >> MIB_SHIFT, mib(need));
-	} else if (lowest >= need) {
+		return;
+	case DOCTOR_WARNING:
 		doctor_warning(d, "cgroup",
 			       "%s is %" PRIu64 " MiB, near the %" PRIu64
 			       " MiB of the server: its sockets' memory counts too",
 			       where, lowest >> MIB_SHIFT, mib(need));
-		doctor_fix(d, "echo max >%s", where);
-	} else {
+		break;
+	case DOCTOR_FAILURE:
 		doctor_failure(d, "cgroup",
 			       "%s is %" PRIu64 " MiB, the server takes %" PRIu64
 			       " MiB: it would be killed",
 			       where, lowest >> MIB_SHIFT, mib(need));
-		doctor_fix(d, "echo max >%s", where);
+		break;
 	}
+	doctor_fix(d, "echo max >%s (MemoryMax= in a unit)", where);
 }
 
 void

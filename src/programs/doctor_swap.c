@@ -14,6 +14,7 @@
 #include "programs/doctor_parse.h"
 #include "programs/doctor_read.h"
 #include "programs/doctor_report.h"
+#include "programs/doctor_verdict.h"
 #include "transport/address.h"
 
 /* What the documents tell people to give swapon, and the swap unit does. */
@@ -73,14 +74,8 @@ read_swaps(struct doctor_swap swaps[SWAPS_MAX])
 static void
 check_other(struct doctor *d, const struct doctor_swap *other, int priority)
 {
-	const char *why = "it takes what does not fit this device: slow, and nobody is told";
-
-	if (other->priority > priority)
-		why = "the kernel fills it before this device";
-	else if (other->priority == priority)
-		why = "the kernel spreads pages over both, and every other one is as slow as it";
 	doctor_warning(d, "swap", "%s has priority %d, this device %d: %s", other->path,
-		       other->priority, priority, why);
+		       other->priority, priority, doctor_judge_priority(other->priority, priority));
 	doctor_fix(d, "swapoff %s%s", other->path,
 		   other->priority < priority ? " (or keep it as a reserve)" : "");
 }
