@@ -151,6 +151,7 @@ check_lock(struct doctor *d, int fd, const char *path)
 
 	if (flock(fd, LOCK_SH | LOCK_NB) == 0) {
 		(void)flock(fd, LOCK_UN);
+		doctor_ok(d, "backup's lock", "free: no other server uses it");
 		return true;
 	}
 	lock_holder_describe(fd, holder);

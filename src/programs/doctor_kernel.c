@@ -92,9 +92,12 @@ say_page_cluster(struct doctor *d)
 
 	if (!doctor_read_u64("/proc/sys/vm/page-cluster", &value))
 		return;
-	doctor_ok(d, "vm.page-cluster",
-		  "%" PRIu64 ": up to %u pages a read; 0 (one page) suits random access", value,
-		  1u << (value < 16 ? value : 16));
+	if (value == 0)
+		doctor_ok(d, "vm.page-cluster", "0: one page a read, as suits random access");
+	else
+		doctor_ok(d, "vm.page-cluster",
+			  "%" PRIu64 ": up to %u pages a read; 0, one page, suits random access",
+			  value, 1u << (value < 16 ? value : 16));
 }
 
 static void

@@ -91,6 +91,14 @@ def root_wrapper(*argv):
     return argv
 
 
+def manual_subjects():
+    """What the manual page's section says that is looked at."""
+    with open(os.path.join(harness.ROOT, "docs/man/slabswap-nbd.8"), encoding="utf-8") as file:
+        section = re.search(r"\.SH DOCTOR\n(.*?)\n\.SH ", file.read(), re.DOTALL)[1]
+    headings = re.findall(r"^\.TP\n\.BR? (.*)$", section, re.MULTILINE)
+    return {name.strip('"').replace("\\-", "-") for line in headings for name in re.split(r' ", " |, ', line)}
+
+
 def listing(folder):
     return sorted((name, os.stat(os.path.join(folder, name)).st_size) for name in os.listdir(folder))
 
@@ -118,6 +126,8 @@ def test_all_checks_are_there(t):
                  "swap cycle", "backup", "O_DIRECT", "listen socket", "control socket", "rdma", "psk_file", "portal",
                  "remote memory"):
         assert what in subjects, f"no finding about {what}: {subjects}"
+    documented = manual_subjects()
+    assert documented >= set(subjects), f"not in the manual page: {set(subjects) - documented}"
     for what in "listen socket", "control socket", "psk_file", "remote memory", "O_DIRECT", "kernel":
         assert [v for v, _ in of(findings, what)] == ["ok"], of(findings, what)
     harness.wait_for(lambda: "left" in daemon.process.log(), "the doctor has left the daemon")
