@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "nbd_server/server_config_file.h"
 #include "programs/doctor_parse.h"
@@ -16,6 +17,9 @@
 #include "programs/doctor_verdict.h"
 
 #define MIB_SHIFT 20
+/* Requests, connections, sessions with daemons. */
+#define HEAP_BYTES (UINT64_C(4) << MIB_SHIFT)
+#define HEAP_BYTES_PER_PORTAL (512u << 10)
 /* Above what the server holds: socket buffers, page tables, kernel memory for it. */
 #define CGROUP_MARGIN_BYTES (UINT64_C(64) << MIB_SHIFT)
 
@@ -124,7 +128,9 @@ check_cgroup(struct doctor *d, uint64_t need)
 	char path[DOCTOR_PATH_BYTES], where[DOCTOR_PATH_BYTES + 64] = "";
 	uint64_t lowest = UINT64_MAX;
 
-	if (!own_cgroup(d, path, sizeof(path))) {
+	/* Where memory is a controller of version 1, "0::/" is there too and says nothing. */
+	if (access("/sys/fs/cgroup/cgroup.controllers", F_OK) < 0 ||
+	    !own_cgroup(d, path, sizeof(path))) {
 		doctor_ok(d, "cgroup", "not in a hierarchy of version 2: no limit looked at");
 		return;
 	}
@@ -159,17 +165,19 @@ check_cgroup(struct doctor *d, uint64_t need)
 			       where, lowest >> MIB_SHIFT, mib(need));
 		break;
 	}
-	doctor_fix(d, "echo max >%s (MemoryMax= in a unit)", where);
+	doctor_fix(d, "echo max >%s (MemoryMax= and MemoryHigh= in a unit)", where);
 }
 
 void
 doctor_check_memory(struct doctor *d)
 {
+	const uint64_t held = d->arena_bytes + HEAP_BYTES +
+			      (uint64_t)HEAP_BYTES_PER_PORTAL * d->config->portals.count;
 	uint64_t mapped, resident;
 
 	/* This process has the libraries that the server has. */
 	doctor_read_self_bytes(&mapped, &resident);
-	check_lock(d, d->arena_bytes + mapped);
-	check_available(d, d->arena_bytes + resident);
-	check_cgroup(d, d->arena_bytes + resident);
+	check_lock(d, held + mapped);
+	check_available(d, held + resident);
+	check_cgroup(d, held + resident);
 }

@@ -26,9 +26,9 @@
 #endif
 
 /* Descriptors besides those of NBD clients: loop, ring, backup, sockets, log. */
-#define BASE_FDS 32u
-/* A daemon's: tcp one, rdma its completion channel and events. */
-#define FDS_PER_PORTAL 4u
+#define BASE_FDS 64u
+/* A daemon's, while an old session ends and a new one begins. */
+#define FDS_PER_PORTAL 8u
 
 struct capability {
 	unsigned int number;

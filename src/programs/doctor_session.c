@@ -80,7 +80,10 @@ on_welcome(struct doctor_session *s, const struct ctl_welcome *welcome)
 		finish(s, DOCTOR_SESSION_PSK_IGNORED, -EACCES);
 		return;
 	}
-	s->slab_bytes = welcome->slab_bytes;
+	if (welcome->slab_bytes != s->config->slab_bytes) {
+		finish(s, DOCTOR_SESSION_PROTOCOL, -EPROTO);
+		return;
+	}
 	s->free_slabs = welcome->free_slabs;
 	s->total_slabs = welcome->total_slabs;
 	finish(s, DOCTOR_SESSION_WELCOME, 0);

@@ -39,8 +39,7 @@ struct doctor_session {
 	int error; /* -errno */
 	uint32_t reason;
 	char text[CTL_TEXT_BYTES];
-	uint64_t slab_bytes; /* WELCOME: the daemon's */
-	uint32_t free_slabs;
+	uint32_t free_slabs; /* WELCOME: the daemon's */
 	uint32_t total_slabs;
 
 	struct tp_conn *conn; /* NULL when down */

@@ -136,7 +136,7 @@ def test_without(lab):
     client.run(f"sysctl -q -w {deploy.SYSCTLS} vm.swappiness=60")
 
     client.run("mkdir -p /sys/fs/cgroup/doctor")
-    for limit, verdict in ("12M", "failure"), ("48M", "warning"):
+    for limit, verdict in ("8M", "failure"), ("48M", "warning"):
         client.run(f"echo {limit} >/sys/fs/cgroup/doctor/memory.high")
         out = doctor(lab, client, "echo $BASHPID >/sys/fs/cgroup/doctor/cgroup.procs && exec")[1]
         if not deploy.is_sanitized(lab.build):
