@@ -11,6 +11,8 @@
 
 #include <cmocka.h>
 
+#include "daemon/core.h"
+
 #define ADDRESS "daemon:1"
 
 static void
@@ -125,6 +127,52 @@ fx_stats(const struct fx *fx)
 
 	daemon_get_stats(fx->daemon, &stats);
 	return stats;
+}
+
+static void
+check_client(const struct client *c, uint32_t *ret_slabs)
+{
+	const struct list *n;
+	uint32_t count = 0;
+
+	list_foreach (n, &c->slabs) {
+		const struct pool_slab *s = (const struct pool_slab *)(const void *)n;
+
+		assert_ptr_equal(s->client, c);
+		assert_in_range(s->state, POOL_SLAB_GRANTING, POOL_SLAB_REVOKING);
+		count++;
+	}
+	assert_int_equal(count, c->slab_count);
+	assert_true(count <= c->daemon->config.max_slabs_client);
+	*ret_slabs += count;
+}
+
+void
+fx_check_invariants(const struct fx *fx)
+{
+	const struct daemon *d = fx->daemon;
+	const struct daemon_stats stats = fx_stats(fx);
+	const struct list *n;
+	uint32_t lent = 0, serving = 0, connections = 0;
+
+	list_foreach (n, &d->connections) {
+		const struct client *c = (const struct client *)(const void *)n;
+
+		check_client(c, &lent);
+		connections++;
+		serving += c->has_joined;
+		assert_true(c->has_joined || c->slab_count == 0);
+	}
+	assert_int_equal(lent, pool_count(d->pool, POOL_SLAB_GRANTING) +
+				       pool_count(d->pool, POOL_SLAB_GRANTED) +
+				       pool_count(d->pool, POOL_SLAB_REVOKING));
+	assert_int_equal(connections, stats.connections);
+	assert_int_equal(serving, stats.clients);
+	assert_true(serving <= fx->config.max_clients);
+	assert_true(fake_slab_memory_pending(fx->memory) <= POOL_REQUESTS_MAX);
+	assert_int_equal(stats.slabs_free + stats.slabs_mapped + stats.slabs_pending +
+				 stats.slabs_empty + stats.slabs_lost,
+			 fx->config.max_slabs);
 }
 
 static void

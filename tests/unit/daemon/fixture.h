@@ -71,6 +71,8 @@ void fx_net(struct fx *fx);
 /* Moves the clock, advances the daemon, settles. */
 void fx_sleep(struct fx *fx, uint64_t ns);
 struct daemon_stats fx_stats(const struct fx *fx);
+/* What holds at every moment: every lent slab has one client, and the sums are right. */
+void fx_check_invariants(const struct fx *fx);
 /* fx_start() and a full pool. */
 void fx_start_full(struct fx *fx);
 

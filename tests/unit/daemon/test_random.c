@@ -19,8 +19,8 @@
 
 #include <cmocka.h>
 
-#include "daemon/core.h"
 #include "unit/daemon/fixture.h"
+#include "wire/auth.h"
 
 #define SEEDS 60u
 #define STEPS 1500u
@@ -56,52 +56,6 @@ static uint32_t
 chance(struct world *w, uint32_t bound)
 {
 	return fake_net_random(w->fx->net, bound);
-}
-
-static void
-check_client(const struct client *c, uint32_t *ret_slabs)
-{
-	const struct list *n;
-	uint32_t count = 0;
-
-	list_foreach (n, &c->slabs) {
-		const struct pool_slab *s = (const struct pool_slab *)(const void *)n;
-
-		assert_ptr_equal(s->client, c);
-		assert_in_range(s->state, POOL_SLAB_GRANTING, POOL_SLAB_REVOKING);
-		count++;
-	}
-	assert_int_equal(count, c->slab_count);
-	assert_true(count <= FX_SLABS_CLIENT);
-	*ret_slabs += count;
-}
-
-static void
-check_invariants(struct world *w)
-{
-	struct daemon *d = w->fx->daemon;
-	struct daemon_stats stats = fx_stats(w->fx);
-	const struct list *n;
-	uint32_t lent = 0, serving = 0, connections = 0;
-
-	list_foreach (n, &d->connections) {
-		const struct client *c = (const struct client *)(const void *)n;
-
-		check_client(c, &lent);
-		connections++;
-		serving += c->has_joined;
-		assert_true(c->has_joined || c->slab_count == 0);
-	}
-	assert_int_equal(lent, pool_count(d->pool, POOL_SLAB_GRANTING) +
-				       pool_count(d->pool, POOL_SLAB_GRANTED) +
-				       pool_count(d->pool, POOL_SLAB_REVOKING));
-	assert_int_equal(connections, stats.connections);
-	assert_int_equal(serving, stats.clients);
-	assert_true(serving <= FX_CLIENTS);
-	assert_true(fake_slab_memory_pending(w->fx->memory) <= POOL_REQUESTS_MAX);
-	assert_int_equal(stats.slabs_free + stats.slabs_mapped + stats.slabs_pending +
-				 stats.slabs_empty + stats.slabs_lost,
-			 FX_SLABS);
 }
 
 /* --- the peers --- */
@@ -314,7 +268,7 @@ step(struct world *w)
 		if (w->peers[i].client)
 			read_inbox(w, &w->peers[i]);
 	}
-	check_invariants(w);
+	fx_check_invariants(w->fx);
 }
 
 static void

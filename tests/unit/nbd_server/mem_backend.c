@@ -375,6 +375,22 @@ mem_backend_free(struct mem_backend *mem)
 	free(mem);
 }
 
+void
+mem_backend_reset(struct mem_backend *mem)
+{
+	uint64_t page;
+
+	CHECK(!mem->stats.lent && !mem->in_flight_count);
+	for (page = 0; page < mem->config.size_bytes / PAGE_BYTES; page++) {
+		if (mem->is_written[page])
+			memset(mem->data + page * PAGE_BYTES, 0, PAGE_BYTES);
+		mem->is_written[page] = false;
+	}
+	mem->gets = 0;
+	mem->random = mem->config.reorder_seed;
+	mem->stats = (struct mem_backend_stats){0};
+}
+
 struct backend *
 mem_backend_of(struct mem_backend *mem)
 {

@@ -48,6 +48,8 @@ struct mem_backend_stats {
 struct mem_backend *mem_backend_new(struct ev_loop *loop, const struct mem_backend_config *config);
 /* Nothing may be lent.  NULL is a no-op. */
 void mem_backend_free(struct mem_backend *mem);
+/* As it was when new; nothing may be lent. */
+void mem_backend_reset(struct mem_backend *mem);
 struct backend *mem_backend_of(struct mem_backend *mem);
 const struct mem_backend_stats *mem_backend_stats(const struct mem_backend *mem);
 

@@ -93,6 +93,7 @@ granted_cb(void *arg, struct tp_grant *grant, int status)
 		s->grant = NULL;
 		return;
 	}
+	s->is_granted = true;
 	tp_grant_remote(grant, &remote);
 	msg.u.mr_info = (struct ctl_mr_info){
 		.slab = s->slab + (f->lie == LIE_MR_SLAB ? 1000000 : 0),
@@ -172,8 +173,10 @@ down_cb(void *arg, int reason)
 
 	(void)reason;
 	for (uint32_t i = 0; i < f->n_slabs; i++) {
+		if (f->slabs[i].grant)
+			memset(f->slabs[i].memory, 0xee, f->slab_bytes);
 		f->slabs[i].grant = NULL;
-		memset(f->slabs[i].memory, 0xee, f->slab_bytes);
+		f->slabs[i].is_granted = false;
 	}
 	f->conn = NULL;
 }
@@ -211,7 +214,6 @@ fake_daemon_init(struct fake_daemon *f, struct fake_net *net, uint32_t index, ui
 		s->daemon = f;
 		s->memory = malloc(slab_bytes);
 		assert(s->memory);
-		memset(s->memory, 0xee, slab_bytes);
 		assert(tp_region_register(f->tp, s->memory, slab_bytes, true, &s->region) == 0);
 	}
 	fake_daemon_set_up(f, true);

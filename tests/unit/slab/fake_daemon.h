@@ -32,6 +32,7 @@ struct fake_daemon_slab {
 	uint8_t *memory;
 	struct tp_region *region;
 	struct tp_grant *grant; /* NULL: free */
+	bool is_granted;	/* granted() has run */
 	uint32_t slab;		/* of the device, while granted */
 	uint32_t generation;
 	uint32_t request_id;

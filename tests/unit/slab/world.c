@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "slab/core.h"
 
@@ -29,6 +30,7 @@ struct world {
 	uint64_t number;
 	uint64_t version;
 	struct world_io ios[WORLD_IOS_MAX];
+	uint32_t n_ios; /* that ever were in use: they stand in front */
 	bool is_backup_held;
 	bool are_read_errors_allowed;
 	bool is_stopped;
@@ -39,6 +41,7 @@ struct world {
 	uint32_t n_resumes;
 	void (*on_resume)(struct world *w);
 	struct slab_device_config device_config;
+	bool is_distrusted;
 	bool is_wrong; /* a read brought what it may not */
 };
 
@@ -95,6 +98,18 @@ device_make(struct world *w)
 	backend_set_resume(w->be, resume_cb, w);
 }
 
+/* Zeroed without being touched, with a page behind it that nothing may touch. */
+static void *
+arena_map(size_t bytes)
+{
+	uint8_t *p = mmap(NULL, bytes + PAGE_BYTES, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	assert(p != MAP_FAILED);
+	assert(mprotect(p + bytes, PAGE_BYTES, PROT_NONE) == 0);
+	return p;
+}
+
 struct world *
 world_new(const struct world_config *config)
 {
@@ -133,9 +148,7 @@ world_new(const struct world_config *config)
 		c.psk.length_bytes = strlen(config->psk);
 		memcpy(c.psk.key, config->psk, c.psk.length_bytes);
 	}
-	w->arena = aligned_alloc(PAGE_BYTES, slab_device_arena_bytes(&c));
-	assert(w->arena);
-	memset(w->arena, 0, slab_device_arena_bytes(&c));
+	w->arena = arena_map(slab_device_arena_bytes(&c));
 	c.arena = w->arena;
 	w->device_config = c;
 	device_make(w);
@@ -175,7 +188,7 @@ world_free(struct world *w)
 	fake_net_free(w->net);
 	fake_backup_free(w->backup);
 	oracle_free(w->oracle);
-	free(w->arena);
+	assert(munmap(w->arena, slab_device_arena_bytes(&w->device_config) + PAGE_BYTES) == 0);
 	free(w);
 }
 
@@ -265,7 +278,7 @@ done_cb(struct backend_io *io, int status)
 	wio->is_done = true;
 	wio->status = status;
 	trace_io(wio, "done");
-	if (io->kind == BACKEND_READ && status == 0 &&
+	if (io->kind == BACKEND_READ && status == 0 && !w->is_distrusted &&
 	    !oracle_allows(w->oracle, wio->number, io->data, io->offset_bytes, io->length_bytes))
 		w->is_wrong = true; /* invariant 1 */
 	if (io->kind == BACKEND_READ && status < 0 && !w->are_read_errors_allowed) {
@@ -290,6 +303,8 @@ world_submit(struct world *w, enum backend_kind kind, uint32_t flags, uint64_t o
 		if (!w->ios[i].is_in_use)
 			wio = &w->ios[i];
 	assert(wio);
+	if (wio == &w->ios[w->n_ios])
+		w->n_ios++;
 	*wio = (struct world_io){.w = w, .io = io, .number = ++w->number, .is_in_use = true};
 	io->flags = flags;
 	io->done = done_cb;
@@ -335,7 +350,7 @@ world_pending(const struct world *w)
 {
 	uint32_t n = 0;
 
-	for (uint32_t i = 0; i < WORLD_IOS_MAX; i++)
+	for (uint32_t i = 0; i < w->n_ios; i++)
 		n += w->ios[i].is_in_use && !w->ios[i].is_done;
 	return n;
 }
@@ -343,7 +358,7 @@ world_pending(const struct world *w)
 void
 world_put_done(struct world *w)
 {
-	for (uint32_t i = 0; i < WORLD_IOS_MAX; i++)
+	for (uint32_t i = 0; i < w->n_ios; i++)
 		if (w->ios[i].is_in_use && w->ios[i].is_done)
 			world_put(&w->ios[i]);
 }
@@ -422,6 +437,18 @@ void
 world_allow_read_errors(struct world *w)
 {
 	w->are_read_errors_allowed = true;
+}
+
+void
+world_distrust(struct world *w)
+{
+	w->is_distrusted = true;
+}
+
+bool
+world_is_distrusted(const struct world *w)
+{
+	return w->is_distrusted;
 }
 
 struct slab_device_stats

@@ -98,6 +98,9 @@ void world_check_backup(struct world *w);
 void world_check_remote(struct world *w);
 /* A READ may fail with -EIO from now on (the test broke every copy). */
 void world_allow_read_errors(struct world *w);
+/* A daemon may mix up the device's pages from now on: what a READ brings is not judged. */
+void world_distrust(struct world *w);
+bool world_is_distrusted(const struct world *w);
 struct slab_device_stats world_stats(const struct world *w);
 /* Events of the device at @level or above since the start. */
 /* Number of events that have @text in them. */
