@@ -15,6 +15,8 @@ LINES_MAX = 1000
 FUNCTION_LINES_MAX = 100
 PYTHON_COLUMNS_MAX = 120
 NEW_SUFFIXES = (".c", ".h", ".py", ".md", ".build", ".ini", ".in", ".1", ".5", ".8")
+# Inputs of the fuzz targets: bytes, not text.
+CORPUS = "tests/fuzz/corpus/"
 
 # What a folder of src/ may include of the others; a file name, or a folder.  main.c joins everything.
 ARROWS = {
@@ -83,7 +85,8 @@ class Tree:
             names += [n for n in git_files(self.root, "--others", "--exclude-standard") if n.endswith(NEW_SUFFIXES)]
         else:
             names = walked_files(self.root)
-        self.names = sorted({n for n in names if n and os.path.isfile(os.path.join(self.root, n))})
+        self.names = sorted({n for n in names if n and not n.startswith(CORPUS) and
+                             os.path.isfile(os.path.join(self.root, n))})
 
     def path(self, name):
         return os.path.join(self.root, name)
