@@ -61,7 +61,7 @@ def merge(program, target, found):
         for path in corpus.iterdir():
             if HASHED.match(path.name):
                 shutil.move(path, old)
-        argv = [program, "-merge=1", "-use_counters=0", f"-max_len={INPUT_BYTES_MAX}", corpus, old, found]
+        argv = [program, "-set_cover_merge=1", "-use_counters=0", f"-max_len={INPUT_BYTES_MAX}", corpus, old, found]
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
                               env={**os.environ, **SANITIZERS}, check=False)
     files = [path for path in corpus.iterdir() if not path.name.startswith(".")]
