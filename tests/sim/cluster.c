@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: MIT */
+#include "sim/cluster.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/daemon.h"
+#include "sim/bump.h"
+#include "sim/fail.h"
+#include "sim/guard.h"
+#include "sim/world.h"
+#include "slab/core.h"
+
+void
+sim_entropy(struct sim *sim, void *buf, uint32_t length_bytes)
+{
+	uint8_t *p = buf;
+
+	for (uint32_t i = 0; i < length_bytes; i++)
+		p[i] = (uint8_t)rng_below(&sim->rng, 256);
+}
+
+void
+sim_psk(struct auth_psk *ret_psk)
+{
+	ret_psk->length_bytes = 24;
+	memset(ret_psk->key, 0x5a, ret_psk->length_bytes);
+}
+
+struct sim *
+sim_new(void)
+{
+	return guard_alloc(sizeof(struct sim));
+}
+
+struct sim *
+sim_free(struct sim *sim)
+{
+	for (uint32_t i = 0; i < SIM_DEVICES_MAX; i++) {
+		free(sim->devices[i].arena);
+		free(sim->devices[i].disk.bytes);
+		free(sim->devices[i].pages.done);
+	}
+	for (uint32_t i = 0; i < SIM_DAEMONS_MAX; i++)
+		for (uint32_t k = 0; k < SIM_POOL_MAX; k++)
+			free(sim->daemons[i].memory.slots[k].bytes);
+	sim_clock_fini(&sim->clock);
+	free(sim);
+	return NULL;
+}
+
+/* --- the plan --- */
+
+static void
+next_op_schedule(struct sim *sim)
+{
+	const struct plan *p = &sim->plan;
+
+	if (sim->next_op < p->n_ops)
+		sim_clock_at(&sim->clock, &sim->next_op_ev,
+			     NSEC_PER_SEC + p->ops[sim->op_order[sim->next_op]].at_ns);
+}
+
+static void
+next_op_cb(struct sim_event *ev)
+{
+	struct sim *sim = container_of(ev, struct sim, next_op_ev);
+	const uint32_t op = sim->op_order[sim->next_op++];
+	const struct plan_op *o = &sim->plan.ops[op];
+
+	next_op_schedule(sim);
+	if (!o->is_dropped)
+		sim_device_op(&sim->devices[o->device], op);
+}
+
+/* By time; ops of one moment in the order of the plan. */
+static void
+order_ops(struct sim *sim)
+{
+	const struct plan *p = &sim->plan;
+	uint32_t *order = sim->op_order;
+
+	for (uint32_t i = 0; i < p->n_ops; i++) {
+		uint32_t k = i;
+
+		for (; k > 0 && p->ops[order[k - 1]].at_ns > p->ops[i].at_ns; k--)
+			order[k] = order[k - 1];
+		order[k] = i;
+	}
+}
+
+static void
+start(struct sim *sim)
+{
+	const struct plan *p = &sim->plan;
+
+	bump_reset();
+	guard_reset();
+	sim->rng = rng_of(p->seed, 2 + p->variant);
+	sim_clock_reset(&sim->clock);
+	sim_net_reset(&sim->net, sim);
+	sim->trace.n = 0;
+	sim->n_requests = 0;
+	sim->is_healed = false;
+	sim->next_op = 0;
+	sim->next_op_ev = (struct sim_event){.fire = next_op_cb};
+	order_ops(sim);
+	for (uint32_t i = 0; i < p->n_daemons; i++) {
+		sim_daemon_init(&sim->daemons[i], sim, i);
+		sim_daemon_start(&sim->daemons[i]);
+	}
+	for (uint32_t i = 0; i < p->n_devices; i++) {
+		sim_device_init(&sim->devices[i], sim, i);
+		sim_device_start(&sim->devices[i]);
+	}
+	faults_start(sim);
+	next_op_schedule(sim);
+}
+
+/* --- afterwards --- */
+
+typedef bool sim_until_fn(struct sim *sim);
+
+/* Runs until @is_reached; false: not within @ns. */
+static bool
+run_until(struct sim *sim, sim_until_fn *is_reached, uint64_t ns)
+{
+	const uint64_t until_ns = sim_now(sim) + ns;
+
+	while (!is_reached(sim))
+		if (!sim_clock_step(&sim->clock, until_ns))
+			return is_reached(sim);
+	return true;
+}
+
+static bool
+never(struct sim *sim)
+{
+	(void)sim;
+	return false;
+}
+
+static bool
+daemons_are_up(struct sim *sim)
+{
+	for (uint32_t i = 0; i < sim->plan.n_daemons; i++)
+		if (!sim->daemons[i].host.is_up)
+			return false;
+	return true;
+}
+
+static bool
+all_is_answered(struct sim *sim)
+{
+	for (uint32_t i = 0; i < sim->plan.n_devices; i++) {
+		const struct sim_device_host *dh = &sim->devices[i];
+
+		if (!dh->host.is_up || dh->is_stopping || dh->n_waiting > 0 ||
+		    !list_is_empty(&dh->requests))
+			return false;
+	}
+	return true;
+}
+
+static uint64_t
+deadline_ns(const struct plan *p)
+{
+	return OP_AGE_TIMEOUTS * p->op_timeout_ns + 6 * p->connect_timeout_ns +
+	       2 * p->client_timeout_ns + 2 * p->retry_max_ns + p->hello_timeout_ns +
+	       20 * NSEC_PER_SEC;
+}
+
+static void
+daemons_start(struct sim *sim)
+{
+	for (uint32_t i = 0; i < sim->plan.n_daemons; i++)
+		if (!sim->daemons[i].host.is_up)
+			sim_daemon_start(&sim->daemons[i]);
+}
+
+static bool
+daemons_are_not_stopping(struct sim *sim)
+{
+	for (uint32_t i = 0; i < sim->plan.n_daemons; i++)
+		if (sim->daemons[i].is_stopping)
+			return false;
+	return true;
+}
+
+static bool
+sessions_are_up(struct sim *sim)
+{
+	for (uint32_t i = 0; i < sim->plan.n_devices; i++)
+		for (uint32_t k = 0; k < sim->plan.n_daemons; k++)
+			if (sim->devices[i].dev->remotes[k].state != REMOTE_UP)
+				return false;
+	return true;
+}
+
+static bool
+backups_are_whole(struct sim *sim)
+{
+	for (uint32_t i = 0; i < sim->plan.n_devices; i++) {
+		const struct slab_device *d = sim->devices[i].dev;
+
+		if (d->stats.pages_degraded > 0 || d->n_unsafe > 0 || d->n_kept > 0 ||
+		    d->n_in_use > 0)
+			return false;
+	}
+	return true;
+}
+
+static void
+heal(struct sim *sim)
+{
+	const struct plan *p = &sim->plan;
+
+	faults_heal(sim);
+	if (!run_until(sim, daemons_are_not_stopping, deadline_ns(p)))
+		sim_fail(DAEMON_5, "a daemon does not end");
+	daemons_start(sim);
+	if (!run_until(sim, all_is_answered, deadline_ns(p)))
+		sim_fail(DEVICE_5, "requests are not answered long after all faults have ended");
+	if (!run_until(sim, daemons_are_up, deadline_ns(p)))
+		sim_fail(DEVICE_5, "a daemon does not come back");
+	/* With fewer places than devices somebody has to stay outside. */
+	if (p->max_clients >= p->n_devices + p->n_peers &&
+	    !run_until(sim, sessions_are_up, deadline_ns(p)))
+		sim_fail(DEVICE_5, "a daemon is not used again long after all faults have ended");
+	if (!run_until(sim, backups_are_whole, deadline_ns(p)))
+		sim_fail(DEVICE_6, "pages are not brought to the backup long after it works again");
+}
+
+static void
+ask(struct sim *sim, struct sim_device_host *dh, const struct plan_op *o)
+{
+	if (!sim_device_request(dh, o))
+		sim_fail(DEVICE_3, "device %u has no buffer though nothing is under way",
+			 dh->index);
+	if (!run_until(sim, all_is_answered, deadline_ns(&sim->plan)))
+		sim_fail(DEVICE_5, "a request is not answered though nothing is broken");
+}
+
+/* Everything that was ever written is read and compared. */
+static void
+read_all(struct sim *sim, struct sim_device_host *dh)
+{
+	for (uint32_t block = 0; block < dh->dev->arena.n_blocks; block++) {
+		const struct plan_op o = {
+			.kind = OP_READ,
+			.offset_bytes = (uint64_t)block * BLOCK_BYTES,
+			.length_bytes = BLOCK_BYTES,
+		};
+		bool is_used = false;
+
+		for (uint32_t i = 0; i < BLOCK_PAGES; i++) {
+			const struct page_history *h = &dh->pages.pages[block * BLOCK_PAGES + i];
+
+			is_used |= h->newest || h->base;
+		}
+		if (is_used)
+			ask(sim, dh, &o);
+	}
+}
+
+/* A write to each slab; where a daemon has room it must end up there. */
+static void
+use_slabs(struct sim *sim, struct sim_device_host *dh)
+{
+	for (uint32_t slab = 0; slab < sim->plan.n_slabs; slab++) {
+		const struct plan_op o = {
+			.kind = OP_WRITE,
+			.offset_bytes = slab * SIM_SLAB_BYTES,
+			.length_bytes = PAGE_BYTES,
+		};
+
+		ask(sim, dh, &o);
+	}
+	(void)run_until(sim, backups_are_whole, deadline_ns(&sim->plan));
+	(void)run_until(sim, never, 200 * sim->plan.net_ns);
+}
+
+static void
+judge(struct sim *sim)
+{
+	for (uint32_t i = 0; i < sim->plan.n_devices; i++) {
+		struct sim_device_host *dh = &sim->devices[i];
+		const struct plan_op flush = {.kind = OP_FLUSH};
+
+		use_slabs(sim, dh);
+		oracle_all_copies(dh);
+		read_all(sim, dh);
+		ask(sim, dh, &flush);
+		if (!run_until(sim, backups_are_whole, deadline_ns(&sim->plan)))
+			sim_fail(DEVICE_3, "device %u: something is still held", i);
+		oracle_all_copies(dh);
+		oracle_all_buffers_back(dh);
+	}
+}
+
+static bool
+devices_are_down(struct sim *sim)
+{
+	for (uint32_t i = 0; i < sim->plan.n_devices; i++)
+		if (sim->devices[i].host.is_up)
+			return false;
+	return true;
+}
+
+static bool
+slabs_are_back(struct sim *sim)
+{
+	for (uint32_t i = 0; i < sim->plan.n_daemons; i++) {
+		struct daemon_stats s;
+
+		daemon_get_stats(sim->daemons[i].daemon, &s);
+		if (s.slabs_free + s.slabs_lost != s.slabs_max || s.connections > 0)
+			return false;
+	}
+	return true;
+}
+
+static void
+end(struct sim *sim)
+{
+	const struct plan *p = &sim->plan;
+
+	for (uint32_t i = 0; i < p->n_devices; i++)
+		sim_device_stop(&sim->devices[i]);
+	if (!run_until(sim, devices_are_down, deadline_ns(p)))
+		sim_fail(DEVICE_5, "a device does not end");
+	for (uint32_t i = 0; i < p->n_devices; i++)
+		sim_device_end(&sim->devices[i]);
+	if (!run_until(sim, slabs_are_back, deadline_ns(p)))
+		sim_fail(DAEMON_5, "slabs of clients that are gone do not come back");
+	for (uint32_t i = 0; i < p->n_daemons; i++)
+		sim_daemon_stop(&sim->daemons[i]);
+	for (uint32_t i = 0; i < p->n_daemons; i++)
+		while (sim->daemons[i].host.is_up)
+			if (!sim_clock_step(&sim->clock, sim_now(sim) + deadline_ns(p)))
+				sim_fail(DAEMON_5, "a daemon does not end");
+	sim_net_clear(&sim->net);
+}
+
+void
+sim_run(struct sim *sim)
+{
+	sim_fail_set_run(sim);
+	start(sim);
+	(void)run_until(sim, never, sim->plan.end_ns + 1);
+	heal(sim);
+	judge(sim);
+	end(sim);
+	sim_fail_set_run(NULL);
+}

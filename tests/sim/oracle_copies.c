@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Device invariants 2 and 4: what the bits of the page map say is true.  A page is
+ * looked at when its bit appears, when a change of it is answered, and when its
+ * remote memory changes.
+ */
+#include <string.h>
+
+#include "sim/bump.h"
+#include "sim/fail.h"
+#include "sim/guard.h"
+#include "sim/oracle.h"
+#include "sim/world.h"
+#include "slab/core.h"
+
+/* The memory of @page on its daemon, or NULL: the session is at its end, or was. */
+static const uint8_t *
+remote_page(struct sim_device_host *dh, uint32_t page)
+{
+	const struct arena *a = &dh->dev->arena;
+	const uint32_t slab = page / SIM_SLAB_PAGES;
+	const struct arena_slab *s = &a->slabs[slab];
+	const uint64_t addr = s->remote_addr + (uint64_t)(page % SIM_SLAB_PAGES) * PAGE_BYTES;
+	const struct sim_conn *c;
+	const struct sim_grant *g;
+
+	if (s->state != SLAB_STATE_MAPPED)
+		return NULL;
+	c = sim_net_find(&dh->host.sim->net, dh->host.index, SIM_DEVICES_MAX + s->daemon);
+	if (!c || !c->peer || c->peer->is_ending)
+		return NULL;
+	g = sim_net_grant_at(c->peer, s->rkey, addr, PAGE_BYTES);
+	if (!g)
+		sim_fail(DEVICE_4, "device %u: slab %u is mapped and not granted", dh->index, slab);
+	return g->region->bytes + (addr - g->remote.addr);
+}
+
+static void
+check_remote(struct sim_device_host *dh, uint32_t page)
+{
+	const struct page_query q = {.rule = RULE_NEWEST};
+	const uint8_t *bytes = remote_page(dh, page);
+
+	if (bytes && !pages_allow(&dh->pages, page, 0, PAGE_BYTES, bytes, &q))
+		sim_fail(DEVICE_2, "device %u: page %u has its remote bit and not its newest bytes",
+			 dh->index, page);
+}
+
+static void
+check_backup(struct sim_device_host *dh, uint32_t page)
+{
+	const struct page_query q = {.rule = RULE_NEWEST};
+
+	if (!pages_allow(&dh->pages, page, 0, PAGE_BYTES,
+			 dh->disk.bytes + (size_t)page * PAGE_BYTES, &q))
+		sim_fail(DEVICE_2, "device %u: page %u has its backup bit and not its newest bytes",
+			 dh->index, page);
+}
+
+void
+oracle_copies_of(struct sim_device_host *dh, uint32_t page)
+{
+	const struct arena_block *b = &dh->dev->arena.blocks[page / BLOCK_PAGES];
+	const uint32_t bit = 1u << page % BLOCK_PAGES;
+
+	if (b->remote & bit)
+		check_remote(dh, page);
+	if (b->backup & bit)
+		check_backup(dh, page);
+}
+
+void
+oracle_device_started(struct sim_device_host *dh)
+{
+	const uint32_t n = dh->dev->arena.n_blocks;
+
+	dh->seen_remote = bump_alloc(n * sizeof(*dh->seen_remote));
+	dh->seen_backup = bump_alloc(n * sizeof(*dh->seen_backup));
+	memset(dh->seen_state, 0, sizeof(dh->seen_state));
+	memset(dh->seen_daemon, 0, sizeof(dh->seen_daemon));
+	memset(dh->down_ns, 0, sizeof(dh->down_ns));
+	oracle_all_copies(dh);
+}
+
+/* Device 4, as far as slabs are given up today: only with the session of their daemon. */
+static void
+check_slabs(struct sim_device_host *dh)
+{
+	const struct slab_device *d = dh->dev;
+
+	for (uint32_t i = 0; i < d->arena.n_slabs; i++) {
+		const struct arena_slab *s = &d->arena.slabs[i];
+
+		if (dh->seen_state[i] == SLAB_STATE_MAPPED && s->state != SLAB_STATE_MAPPED &&
+		    sim_net_find(&dh->host.sim->net, dh->host.index,
+				 SIM_DEVICES_MAX + dh->seen_daemon[i]) &&
+		    d->remotes[dh->seen_daemon[i]].state == REMOTE_UP)
+			sim_fail(DEVICE_4,
+				 "device %u: slab %u was given up though its daemon is there",
+				 dh->index, i);
+		if (s->state == SLAB_STATE_MAPPED && d->remotes[s->daemon].state != REMOTE_UP)
+			sim_fail(DEVICE_5,
+				 "device %u: slab %u is mapped on a daemon without session",
+				 dh->index, i);
+		dh->seen_state[i] = (uint8_t)s->state;
+		dh->seen_daemon[i] = (uint8_t)s->daemon;
+	}
+}
+
+void
+oracle_device_turn(struct sim_device_host *dh)
+{
+	const struct arena *a = &dh->dev->arena;
+
+	for (uint32_t block = 0; block < a->n_blocks; block++) {
+		const struct arena_block *b = &a->blocks[block];
+		const bool is_mapped = a->slabs[block / a->slab_blocks].state == SLAB_STATE_MAPPED;
+		uint32_t fresh = (is_mapped ? b->remote & ~dh->seen_remote[block] : 0) |
+				 (b->backup & ~dh->seen_backup[block]);
+
+		dh->seen_remote[block] = is_mapped ? b->remote : 0;
+		dh->seen_backup[block] = b->backup;
+		for (; fresh != 0; fresh &= fresh - 1)
+			oracle_copies_of(dh, block * BLOCK_PAGES + (uint32_t)__builtin_ctz(fresh));
+	}
+	check_slabs(dh);
+}
+
+void
+oracle_all_copies(struct sim_device_host *dh)
+{
+	const struct arena *a = &dh->dev->arena;
+
+	for (uint32_t block = 0; block < a->n_blocks; block++) {
+		uint32_t bits = a->blocks[block].remote | a->blocks[block].backup;
+
+		for (; bits != 0; bits &= bits - 1)
+			oracle_copies_of(dh, block * BLOCK_PAGES + (uint32_t)__builtin_ctz(bits));
+	}
+}
+
+void
+oracle_remote_written(struct sim *sim, struct sim_grant *g, uint64_t at, uint64_t length_bytes)
+{
+	const uint32_t host = g->conn->target;
+	struct sim_device_host *dh;
+	const struct arena_slab *s;
+
+	if (host >= SIM_DEVICES_MAX || !g->is_told)
+		return;
+	dh = &sim->devices[host];
+	if (!dh->dev || g->slab >= dh->dev->arena.n_slabs)
+		return;
+	s = &dh->dev->arena.slabs[g->slab];
+	if (s->state != SLAB_STATE_MAPPED || s->rkey != g->remote.rkey)
+		return;
+	for (uint64_t p = at / PAGE_BYTES; p <= (at + length_bytes - 1) / PAGE_BYTES; p++)
+		oracle_copies_of(dh, g->slab * SIM_SLAB_PAGES + (uint32_t)p);
+}
+
+/* A write that goes only to the backup has cleared the remote bit before. */
+void
+oracle_backup_write(struct sim *sim, uint32_t device, const struct backup_op *op)
+{
+	struct sim_device_host *dh = &sim->devices[device];
+	const uint32_t first = (uint32_t)(op->offset_bytes / PAGE_BYTES);
+
+	for (uint32_t i = 0; i < op->length_bytes / PAGE_BYTES; i++) {
+		const uint32_t page = first + i;
+		const struct arena_block *b = &dh->dev->arena.blocks[page / BLOCK_PAGES];
+		const uint8_t *bytes;
+
+		if (!(b->remote & 1u << page % BLOCK_PAGES))
+			continue;
+		bytes = remote_page(dh, page);
+		/* An older write may be on its way there after the newer one is on remote. */
+		if (bytes && dh->pages.pages[page].newest &&
+		    memcmp(bytes, (const uint8_t *)op->buf + (size_t)i * PAGE_BYTES, PAGE_BYTES) !=
+			    0)
+			oracle_copies_of(dh, page);
+	}
+}

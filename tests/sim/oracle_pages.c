@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: MIT */
+#include "sim/oracle_pages.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "sim/bump.h"
+#include "sim/disk.h"
+#include "sim/guard.h"
+#include "sim/pattern.h"
+
+void
+pages_reset(struct sim_pages *sp, uint32_t n_pages)
+{
+	struct change **done = sp->done;
+	const uint32_t room = sp->room_done;
+
+	memset(sp, 0, sizeof(*sp));
+	sp->done = done;
+	sp->room_done = room;
+	sp->n_pages = n_pages;
+	sp->pages = bump_alloc(n_pages * sizeof(*sp->pages));
+}
+
+struct change *
+pages_change(struct sim_pages *sp, enum backend_kind kind, uint64_t number, uint64_t version,
+	     uint64_t offset_bytes, uint64_t length_bytes, uint32_t *ret_n)
+{
+	const uint32_t first = (uint32_t)(offset_bytes / PAGE_BYTES);
+	const uint32_t n = (uint32_t)((offset_bytes + length_bytes - 1) / PAGE_BYTES) - first + 1;
+	struct change *changes = bump_alloc(n * sizeof(*changes));
+
+	for (uint32_t i = 0; i < n; i++) {
+		struct page_history *h = &sp->pages[first + i];
+		const uint32_t from = i == 0 ? (uint32_t)(offset_bytes % PAGE_BYTES) : 0;
+
+		changes[i] = (struct change){
+			.older = h->newest,
+			.number = number,
+			.version = version,
+			.page = first + i,
+			.from = (uint16_t)from,
+			.to = (uint16_t)(n == 1 ? from + length_bytes : PAGE_BYTES),
+			.kind = (uint8_t)kind,
+		};
+		h->newest = &changes[i];
+	}
+	*ret_n = n;
+	return changes;
+}
+
+void
+pages_done(struct sim_pages *sp, struct change *changes, uint32_t n, bool is_ok)
+{
+	sp->done_seq++;
+	for (uint32_t i = 0; i < n; i++) {
+		changes[i].status = is_ok ? CHANGE_OK : CHANGE_FAILED;
+		changes[i].done_seq = sp->done_seq;
+		if (sp->n_done == sp->room_done) {
+			sp->room_done = sp->room_done ? sp->room_done * 2 : 1024;
+			sp->done = guard_realloc(sp->done, sp->room_done * sizeof(struct change *));
+		}
+		if (is_ok)
+			sp->done[sp->n_done++] = &changes[i];
+	}
+}
+
+static bool
+is_definite(const struct change *c, const struct page_query *q)
+{
+	switch (q->rule) {
+	case RULE_READ:
+		return c->status != CHANGE_FAILED;
+	case RULE_NEWEST:
+		return c->status == CHANGE_OK;
+	case RULE_DURABLE:
+		/* What was trimmed may come back. */
+		return c->status == CHANGE_OK && c->kind != BACKEND_TRIM &&
+		       (c->done_seq <= q->synced_seq || (q->with_self && c->is_durable));
+	}
+	return true;
+}
+
+/* Takes off the bytes of [@from, @to) that are @version's.  Returns how many are left. */
+static uint32_t
+match(uint8_t *todo, const uint8_t *bytes, uint32_t from, uint32_t to, uint32_t page,
+      uint64_t version)
+{
+	uint8_t want[PAGE_BYTES];
+	uint32_t left = 0;
+
+	pattern_fill(want, version, (uint64_t)page * PAGE_BYTES + from, to - from);
+	for (uint32_t i = from; i < to; i++) {
+		todo[i] = todo[i] && bytes[i] != want[i - from];
+		left += todo[i];
+	}
+	return left;
+}
+
+static bool
+allow_slowly(const struct page_history *h, uint32_t page, uint32_t from, uint32_t to,
+	     const uint8_t *bytes, const struct page_query *q)
+{
+	uint8_t todo[PAGE_BYTES], own[PAGE_BYTES];
+	static const uint8_t zeros[PAGE_BYTES];
+
+	memset(todo, 0, sizeof(todo));
+	memset(todo + from, 1, to - from);
+	memcpy(own + from, bytes, to - from);
+	for (const struct change *c = h->newest; c; c = c->older) {
+		const uint32_t f = c->from > from ? c->from : from;
+		const uint32_t t = c->to < to ? c->to : to;
+
+		if (f >= t || (q->rule == RULE_READ && c->number >= q->number))
+			continue;
+		if (match(todo, own, f, t, page, c->version) > 0 && is_definite(c, q))
+			return false;
+		if (q->rule == RULE_DURABLE && c->kind == BACKEND_TRIM)
+			(void)match(todo, own, f, t, page, SIM_JUNK_VERSION);
+		/* Below a change that happened nothing can be seen. */
+		if (is_definite(c, q))
+			memset(todo + f, 0, t - f);
+		if (!memchr(todo + from, 1, to - from))
+			return true;
+	}
+	for (uint32_t i = from; i < to; i++)
+		if (todo[i] && own[i] != (h->base ? h->base[i] : zeros[i]))
+			return false;
+	return true;
+}
+
+bool
+pages_allow(const struct sim_pages *sp, uint32_t page, uint32_t from, uint32_t to,
+	    const uint8_t *bytes, const struct page_query *q)
+{
+	const struct page_history *h = &sp->pages[page];
+	const struct change *c = h->newest;
+
+	assert(page < sp->n_pages && from < to && to <= PAGE_BYTES);
+	while (c && q->rule == RULE_READ && c->number >= q->number)
+		c = c->older;
+	if (c && c->from <= from && c->to >= to &&
+	    pattern_equal(bytes + from, c->version, (uint64_t)page * PAGE_BYTES + from, to - from))
+		return true;
+	if (!c && !h->base)
+		return pattern_equal(bytes + from, 0, 0, to - from);
+	return allow_slowly(h, page, from, to, bytes, q);
+}
+
+void
+pages_set_base(struct sim_pages *sp, uint32_t page, const uint8_t *bytes)
+{
+	struct page_history *h = &sp->pages[page];
+
+	h->newest = NULL;
+	h->base = NULL;
+	if (!pattern_equal(bytes, 0, 0, PAGE_BYTES)) {
+		uint8_t *copy = bump_alloc(PAGE_BYTES);
+
+		memcpy(copy, bytes, PAGE_BYTES);
+		h->base = copy;
+	}
+}

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+/* Device invariant 5: a session ends for a reason, and is tried again in time. */
+#include <inttypes.h>
+
+#include "sim/fail.h"
+#include "sim/guard.h"
+#include "sim/oracle.h"
+#include "sim/world.h"
+#include "wire/ctl.h"
+
+static uint64_t
+slack_ns(const struct sim *sim)
+{
+	return 4 * sim->plan.lag_ns + 1000;
+}
+
+void
+oracle_connect(struct sim *sim, const struct sim_host *h, uint32_t target)
+{
+	struct sim_device_host *dh;
+	const uint32_t daemon = target - SIM_DEVICES_MAX;
+	uint64_t gap_ns;
+
+	if (h->index >= SIM_DEVICES_MAX)
+		return;
+	dh = &sim->devices[h->index];
+	gap_ns = sim_now(sim) - dh->down_ns[daemon];
+	if (dh->down_ns[daemon] == 0 || h->troubled_until_ns >= dh->down_ns[daemon])
+		return;
+	if (gap_ns + slack_ns(sim) < sim->plan.retry_ns)
+		sim_fail(DEVICE_5, "device %u tries daemon %u again after %" PRIu64 " ns already",
+			 dh->index, daemon, gap_ns);
+	if (gap_ns > sim->plan.retry_max_ns + slack_ns(sim))
+		sim_fail(DEVICE_5, "device %u tries daemon %u again after %" PRIu64 " ns only",
+			 dh->index, daemon, gap_ns);
+	if (dh->was_ponged[daemon] && gap_ns > sim->plan.retry_ns + slack_ns(sim))
+		sim_fail(DEVICE_5,
+			 "device %u tries daemon %u again after %" PRIu64
+			 " ns though the session was good",
+			 dh->index, daemon, gap_ns);
+}
+
+void
+oracle_down(struct sim *sim, const struct sim_conn *c)
+{
+	struct sim_device_host *dh;
+
+	if (c->tp->host->index >= SIM_DEVICES_MAX)
+		return;
+	dh = &sim->devices[c->tp->host->index];
+	dh->down_ns[c->target - SIM_DEVICES_MAX] = sim_now(sim);
+	dh->was_ponged[c->target - SIM_DEVICES_MAX] = c->has_pong;
+}
+
+static bool
+is_troubled(struct sim *sim, const struct sim_conn *c)
+{
+	return c->tp->host->troubled_until_ns >= sim_now(sim) ||
+	       sim_host_at(sim, c->target)->troubled_until_ns >= sim_now(sim);
+}
+
+void
+oracle_close(struct sim *sim, struct sim_conn *c)
+{
+	const uint32_t here = c->tp->host->index;
+	const uint32_t device = c->is_client ? here : c->target;
+
+	if (!c->is_joined || device >= SIM_DEVICES_MAX || is_troubled(sim, c))
+		return;
+	if (c->is_client ? sim->devices[device].is_stopping
+			 : sim->daemons[here - SIM_DEVICES_MAX].is_stopping)
+		return;
+	sim_fail(DEVICE_5, "host %u ends the session of device %u with daemon %u for no reason",
+		 here, device, (c->is_client ? c->target : here) - SIM_DEVICES_MAX);
+}
+
+void
+oracle_message_in(struct sim *sim, struct sim_conn *c, const void *bytes, size_t length_bytes)
+{
+	struct ctl_msg msg;
+
+	if (ctl_decode(bytes, length_bytes, &msg) < 0)
+		return;
+	SIM_TRACE(sim, "%s reaches host %u from host %u, id %u", ctl_type_name(msg.type),
+		  c->tp->host->index, c->target, msg.request_id);
+	if (msg.type == CTL_WELCOME) {
+		c->is_joined = true;
+		if (c->peer)
+			c->peer->is_joined = true;
+	}
+	if (msg.type == CTL_PONG)
+		c->has_pong = true;
+}
+
+void
+oracle_post(struct sim *sim, const struct sim_conn *c, const struct tp_op *op)
+{
+	SIM_TRACE(sim, "host %u: remote %s of %u bytes at %x", op->kind == TP_OP_READ ? "" : "",
+		  c->tp->host->index, op->kind, op->length_bytes, op->remote_addr);
+}

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: MIT */
+#include "sim/plan.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "common/page.h"
+#include "nbd_server/backend.h"
+#include "sim/rng.h"
+
+static const char *const fault_names[FAULT_KINDS] = {
+	[FAULT_NET_SLOW] = "net-slow",
+	[FAULT_NET_STUCK] = "net-stuck",
+	[FAULT_NET_IN] = "partition-in",
+	[FAULT_NET_OUT] = "partition-out",
+	[FAULT_NET_BOTH] = "partition-both",
+	[FAULT_CUT] = "connection-reset",
+	[FAULT_OP] = "remote-op-fails",
+	[FAULT_DAEMON_KILL] = "daemon-killed",
+	[FAULT_DAEMON_POWER] = "daemon-power-off",
+	[FAULT_DAEMON_STOP] = "daemon-stopped",
+	[FAULT_DAEMON_SLOW] = "daemon-slow",
+	[FAULT_SERVER_SLOW] = "server-slow",
+	[FAULT_CONNECT_REFUSED] = "connect-refused",
+	[FAULT_GRANT] = "map-refused",
+	[FAULT_GRANT_FAILS] = "grant-fails",
+	[FAULT_REVOKE_FAILS] = "revoke-fails",
+	[FAULT_FILL_FAILS] = "fill-fails",
+	[FAULT_ZERO_FAILS] = "zero-fails",
+	[FAULT_DISK_WRITE] = "backup-write-error",
+	[FAULT_DISK_READ] = "backup-read-error",
+	[FAULT_DISK_SYNC] = "backup-sync-error",
+	[FAULT_DISK_SLOW] = "backup-slow",
+	[FAULT_DISK_STUCK] = "backup-stuck",
+	[FAULT_DISK_FULL] = "backup-full",
+	[FAULT_BURST] = "buffers-exhausted",
+	[FAULT_CRASH] = "server-crash",
+	[FAULT_POWER] = "server-power-loss",
+	[FAULT_CRASH_AT_ACK] = "crash-at-ack",
+	[FAULT_RESTART] = "server-restart",
+};
+
+const char *
+fault_name(enum fault_kind kind)
+{
+	return fault_names[kind];
+}
+
+const char *
+op_name(enum op_kind kind)
+{
+	static const char *const names[] = {"?",    "READ", "WRITE", "FLUSH",
+					    "TRIM", "ZERO", "EXTENT"};
+
+	return names[kind];
+}
+
+static uint64_t
+pick(struct rng *r, const uint32_t *of, uint32_t n, uint64_t unit_ns)
+{
+	return of[rng_below(r, n)] * unit_ns;
+}
+
+#define PICK(r, unit, ...)                                                                         \
+	pick(r, (const uint32_t[]){__VA_ARGS__},                                                   \
+	     sizeof((const uint32_t[]){__VA_ARGS__}) / sizeof(uint32_t), unit)
+
+static void
+make_settings(struct plan *p, struct rng *r)
+{
+	p->n_devices = rng_percent(r, 30) ? 2 : 1;
+	p->n_daemons = (uint32_t)PICK(r, 1, 0, 1, 1, 1, 2, 2, 2, 3, 3, 4);
+	p->n_peers = p->n_daemons > 0 && rng_percent(r, 35) ? 1 + rng_below(r, SIM_PEERS_MAX) : 0;
+	p->n_slabs = (uint32_t)PICK(r, 1, 1, 1, 2, 2, 3, 4);
+	for (uint32_t i = 0; i < SIM_DAEMONS_MAX; i++) {
+		p->pool_slabs[i] = (uint32_t)PICK(r, 1, 1, 2, 3, 4);
+		p->client_slabs[i] = 1 + rng_below(r, p->pool_slabs[i]);
+		p->is_rdma[i] = rng_percent(r, 60);
+	}
+	p->max_clients = rng_percent(r, 10) ? 1 + rng_below(r, 2) : 8;
+	p->ack = rng_percent(r, 65) ? SLAB_ACK_REMOTE : SLAB_ACK_BOTH;
+	p->can_zero = rng_percent(r, 70);
+	p->can_discard = rng_percent(r, 70);
+	p->has_psk = rng_percent(r, 15);
+	p->op_timeout_ns = PICK(r, NSEC_PER_MSEC, 10, 50, 200, 500, 2000);
+	p->connect_timeout_ns = PICK(r, NSEC_PER_MSEC, 10, 100, 500, 2000);
+	p->ping_ns = PICK(r, NSEC_PER_MSEC, 50, 100, 250, 500, 500);
+	p->retry_ns = PICK(r, NSEC_PER_MSEC, 10, 50, 100, 500);
+	p->retry_max_ns = p->retry_ns * PICK(r, 1, 1, 4, 10, 20);
+	p->client_timeout_ns = p->ping_ns * 4 + p->op_timeout_ns * 2 + NSEC_PER_SEC;
+	p->hello_timeout_ns = PICK(r, NSEC_PER_MSEC, 500, 2000);
+	p->net_ns = PICK(r, 1000, 5, 20, 100, 500);
+	p->disk_ns = PICK(r, 1000, 20, 100, 1000, 5000);
+	p->lag_ns = PICK(r, 1000, 0, 1, 10, 200);
+	p->end_ns = PICK(r, NSEC_PER_MSEC, 5, 20, 100, 400, 1500, 4000);
+}
+
+struct making {
+	struct plan *p;
+	struct rng r;
+	uint64_t size_bytes;
+	uint64_t hot_bytes;
+	uint64_t sequential[SIM_DEVICES_MAX]; /* where a run of requests goes on; 0: none */
+	uint32_t write_percent;
+	uint32_t partial_percent;
+	uint32_t long_percent;
+};
+
+static void
+place_op(struct making *m, struct plan_op *o)
+{
+	struct rng *r = &m->r;
+	const uint64_t area = rng_percent(r, 75) ? m->hot_bytes : m->size_bytes;
+	uint64_t page = rng_below(r, (uint32_t)(area / PAGE_BYTES));
+	uint32_t left, n = 1;
+
+	if (m->sequential[o->device] != 0 && rng_percent(r, 80)) {
+		page = m->sequential[o->device] / PAGE_BYTES % (m->size_bytes / PAGE_BYTES);
+		n = BLOCK_PAGES;
+	} else if (rng_percent(r, m->long_percent)) {
+		n = 1 + rng_below(r, BLOCK_PAGES);
+	}
+	left = BLOCK_PAGES - (uint32_t)(page % BLOCK_PAGES);
+	n = n < left ? n : left;
+	o->offset_bytes = page * PAGE_BYTES;
+	o->length_bytes = n * PAGE_BYTES;
+	m->sequential[o->device] = m->sequential[o->device] != 0 ? (page + n) * PAGE_BYTES + 0 : 0;
+	if (m->sequential[o->device] == 0 && rng_percent(r, m->partial_percent)) {
+		const uint32_t unit = rng_percent(r, 60) ? 512 : 1;
+		const uint32_t first = rng_below(r, PAGE_BYTES / unit);
+
+		o->length_bytes = (1 + rng_below(r, PAGE_BYTES / unit - first)) * unit;
+		o->offset_bytes += (uint64_t)first * unit;
+	}
+}
+
+static void
+place_range(struct making *m, struct plan_op *o)
+{
+	struct rng *r = &m->r;
+	const uint32_t pages = (uint32_t)(m->size_bytes / PAGE_BYTES);
+	const uint32_t page =
+		rng_below(r, rng_percent(r, 70) ? (uint32_t)(m->hot_bytes / PAGE_BYTES) : pages);
+	const uint32_t left = pages - page;
+	const uint32_t most = rng_percent(r, 80) ? 40 : 300;
+
+	o->offset_bytes = (uint64_t)page * PAGE_BYTES;
+	o->length_bytes = (1 + rng_below(r, left < most ? left : most)) * PAGE_BYTES;
+	if (o->kind == OP_ZERO && rng_percent(r, 30))
+		o->flags |= rng_percent(r, 50) ? BACKEND_FAST_ZERO : BACKEND_NO_HOLE;
+}
+
+static void
+make_op(struct making *m, struct plan_op *o, uint64_t at_ns)
+{
+	struct rng *r = &m->r;
+	const uint32_t what = rng_below(r, 100);
+
+	*o = (struct plan_op){.at_ns = at_ns, .device = rng_below(r, m->p->n_devices)};
+	if (rng_percent(r, 3))
+		m->sequential[o->device] =
+			m->sequential[o->device]
+				? 0
+				: (1 + rng_below(r, (uint32_t)(m->size_bytes / PAGE_BYTES))) *
+					  PAGE_BYTES;
+	if (what < 5)
+		o->kind = OP_FLUSH;
+	else if (what < 8)
+		o->kind = rng_percent(r, 50) ? OP_TRIM : OP_ZERO;
+	else if (what < 10)
+		o->kind = OP_EXTENT;
+	else
+		o->kind = rng_percent(r, m->write_percent) ? OP_WRITE : OP_READ;
+	if (o->kind == OP_FLUSH)
+		return;
+	if (o->kind == OP_TRIM || o->kind == OP_ZERO)
+		place_range(m, o);
+	else
+		place_op(m, o);
+	if (o->kind != OP_READ && o->kind != OP_EXTENT && rng_percent(r, 6))
+		o->flags |= BACKEND_FUA;
+}
+
+/* More block writes at once than there are buffers. */
+static void
+make_burst(struct making *m, const struct plan_fault *f)
+{
+	struct plan *p = m->p;
+	const uint32_t blocks = (uint32_t)(m->size_bytes / BLOCK_BYTES);
+
+	for (uint32_t i = 0; i < 40 && p->n_ops < SIM_OPS_MAX; i++)
+		p->ops[p->n_ops++] = (struct plan_op){
+			.at_ns = f->at_ns + i * 1000,
+			.device = f->device,
+			.kind = rng_percent(&m->r, 85) ? OP_WRITE : OP_READ,
+			.offset_bytes = (uint64_t)rng_below(&m->r, blocks) * BLOCK_BYTES,
+			.length_bytes = BLOCK_BYTES,
+		};
+}
+
+static void
+make_fault(struct making *m, struct plan_fault *f)
+{
+	static const uint32_t errors[] = {EIO, EIO, ENOSPC};
+	struct plan *p = m->p;
+	struct rng *r = &m->r;
+	const uint64_t scale[] = {p->end_ns / 8 + 1, p->op_timeout_ns / 2, p->op_timeout_ns * 3};
+
+	f->at_ns = rng_between(r, 0, p->end_ns);
+	f->until_ns = f->at_ns + rng_between(r, 1000, 2 * scale[rng_below(r, 3)]);
+	f->kind = (enum fault_kind)rng_below(r, FAULT_KINDS);
+	f->device = rng_below(r, p->n_devices);
+	f->daemon = p->n_daemons > 0 ? rng_below(r, p->n_daemons) : 0;
+	f->value = rng_below(r, 1000);
+	if (p->n_daemons == 0 && f->kind < FAULT_DISK_WRITE && f->kind != FAULT_SERVER_SLOW)
+		f->kind = FAULT_DISK_SLOW;
+	if (f->kind >= FAULT_DISK_WRITE && f->kind <= FAULT_DISK_SYNC)
+		f->value = errors[f->value % 3];
+	if (f->kind == FAULT_POWER)
+		p->has_power = true;
+	if (f->kind == FAULT_CRASH_AT_ACK && f->value % 2)
+		p->has_power = true;
+	if (f->kind == FAULT_BURST)
+		make_burst(m, f);
+}
+
+void
+plan_make(struct plan *p, uint64_t seed)
+{
+	struct making m = {.p = p, .r = rng_of(seed, 1)};
+	struct rng *r = &m.r;
+	uint32_t n_ops, n_faults;
+
+	memset(p, 0, offsetof(struct plan, ops));
+	p->seed = seed;
+	make_settings(p, r);
+	m.size_bytes = p->n_slabs * SIM_SLAB_BYTES;
+	m.hot_bytes = (uint64_t)PICK(r, PAGE_BYTES, 4, 16, 40, 100);
+	m.write_percent = (uint32_t)PICK(r, 1, 30, 50, 70, 90);
+	m.partial_percent = (uint32_t)PICK(r, 1, 0, 10, 30);
+	m.long_percent = (uint32_t)PICK(r, 1, 5, 20, 40);
+	n_ops = 20 + rng_below(r, 140);
+	p->n_ops = 0;
+	for (uint32_t i = 0; i < n_ops; i++)
+		make_op(&m, &p->ops[p->n_ops++], rng_between(r, 0, p->end_ns));
+	n_faults = rng_percent(r, 15) ? 0 : 1 + rng_below(r, rng_percent(r, 70) ? 4 : 12);
+	p->n_faults = n_faults;
+	for (uint32_t i = 0; i < n_faults; i++) {
+		memset(&p->faults[i], 0, sizeof(p->faults[i]));
+		make_fault(&m, &p->faults[i]);
+	}
+}
+
+void
+plan_print(const struct plan *p, FILE *out)
+{
+	fprintf(out,
+		"settings: %u devices of %u MiB, %u daemons, %u foreign clients, ack %s, zero %d, "
+		"discard %d, psk %d, op_timeout %" PRIu64 " ms, connect_timeout %" PRIu64
+		" ms, ping %" PRIu64 " ms, retry %" PRIu64 " to %" PRIu64 " ms, net %" PRIu64
+		" us, disk %" PRIu64 " us, lag %" PRIu64 " us\n",
+		p->n_devices, p->n_slabs, p->n_daemons, p->n_peers,
+		p->ack == SLAB_ACK_REMOTE ? "remote" : "both", p->can_zero, p->can_discard,
+		p->has_psk, p->op_timeout_ns / NSEC_PER_MSEC, p->connect_timeout_ns / NSEC_PER_MSEC,
+		p->ping_ns / NSEC_PER_MSEC, p->retry_ns / NSEC_PER_MSEC,
+		p->retry_max_ns / NSEC_PER_MSEC, p->net_ns / 1000, p->disk_ns / 1000,
+		p->lag_ns / 1000);
+	for (uint32_t i = 0; i < p->n_daemons; i++)
+		fprintf(out, "daemon %u: %u slabs, %u a client, like %s\n", i, p->pool_slabs[i],
+			p->client_slabs[i], p->is_rdma[i] ? "rdma" : "tcp");
+	for (uint32_t i = 0; i < p->n_faults; i++)
+		if (!p->faults[i].is_dropped)
+			fprintf(out, "fault %u: %.6f to %.6f %s, device %u, daemon %u, value %u\n",
+				i, (double)p->faults[i].at_ns / 1e9,
+				(double)p->faults[i].until_ns / 1e9, fault_name(p->faults[i].kind),
+				p->faults[i].device, p->faults[i].daemon, p->faults[i].value);
+}
