@@ -329,11 +329,23 @@ stop_drained(struct slab_device *d)
 }
 
 static void
+stop_report_lost(struct slab_device *d, uint64_t n_pages)
+{
+	device_event(d, SLAB_EVENT_ERROR,
+		     "stopping with %" PRIu64 " pages that the backup refused: they are lost",
+		     n_pages);
+	d->stop_status = -EIO;
+}
+
+static void
 stop_advance(struct slab_device *d)
 {
 	switch (d->stop_step) {
 	case STOP_DRAIN:
 		if (d->n_in_use == 0 && d->stats.pages_degraded == 0) {
+			/* A new start would read what the backup held before. */
+			if (d->stats.pages_lost > 0)
+				stop_report_lost(d, d->stats.pages_lost);
 			stop_drained(d);
 			return;
 		}
@@ -342,11 +354,8 @@ stop_advance(struct slab_device *d)
 		d->stop_lost_pages += repair_give_up(d);
 		if (d->n_in_use > 0)
 			return;
-		device_event(d, SLAB_EVENT_ERROR,
-			     "stopping with %" PRIu64
-			     " pages that the backup refused: they are lost",
-			     d->stop_lost_pages + d->stats.pages_degraded);
-		d->stop_status = -EIO;
+		stop_report_lost(d, d->stop_lost_pages + d->stats.pages_degraded +
+					    d->stats.pages_lost);
 		stop_drained(d);
 		return;
 	case STOP_CLOSE:

@@ -137,7 +137,8 @@ uint64_t slab_device_advance(struct slab_device *d, uint64_t now_ns);
 /*
  * slab_device_stop - the clean end: no piece is held by the server any more.
  * Writes what is not on the backup yet, syncs it, closes every daemon, then
- * done(): 0, or -EIO when pages could not be brought to the backup (said by an event).
+ * done(): 0, or -EIO when pages could not be brought to the backup or were lost before
+ * (said by an event).
  * Not from inside a callback of the device.
  */
 void slab_device_stop(struct slab_device *d, void (*done)(void *arg, int status), void *arg);

@@ -518,6 +518,25 @@ stop__gives_up_loudly(void **state)
 	world_free(w);
 }
 
+/* Found by the simulator: the next start would serve what the backup held before. */
+static void
+stop__pages_lost_before_are_an_error(void **state)
+{
+	struct world *w = dw_new(1, 1, SLAB_ACK_REMOTE);
+
+	(void)state;
+	dw_map(w, 0);
+	fake_backup_fail_writes(world_backup(w), -EIO);
+	assert_int_equal(dw_write(w, P), 0);
+	dw_lose(w, 0);
+	world_hold_backup(w, false);
+	fake_backup_fail_writes(world_backup(w), 0);
+	assert_int_equal(world_stats(w).pages_lost, 1);
+	assert_int_equal(world_stop(w), -EIO);
+	assert_int_equal(world_said(w, "stopping with 1 pages"), 1);
+	world_free(w);
+}
+
 static void
 stop__failed_sync_is_an_error(void **state)
 {
@@ -556,6 +575,7 @@ main(void)
 		cmocka_unit_test(events__one_failure_of_a_full_disk_is_one_line),
 		cmocka_unit_test(stop__retries_what_the_backup_refused),
 		cmocka_unit_test(stop__gives_up_loudly),
+		cmocka_unit_test(stop__pages_lost_before_are_an_error),
 		cmocka_unit_test(stop__failed_sync_is_an_error),
 	};
 
