@@ -296,6 +296,8 @@ void unsafe_add(struct slab_device *d, struct unsafe_node *n, bool is_flush);
 void unsafe_remove(struct slab_device *d, struct unsafe_node *n);
 /* @newer takes the place of @older, which leaves. */
 void unsafe_replace(struct slab_device *d, struct unsafe_node *older, struct unsafe_node *newer);
+/* Every flush that waits has to cover @n, which replaces what they cannot get any more. */
+void unsafe_to_front(struct slab_device *d, struct unsafe_node *n);
 /* Makes what the backup has durable, then p's answer. */
 void piece_sync(struct piece *p);
 void range_sync(struct range *r);
@@ -308,8 +310,9 @@ bool slab_mapped(struct slab_device *d, struct remote *r, const struct ctl_mr_in
 bool slab_map_refused(struct slab_device *d, struct remote *r, uint32_t slab);
 /* @r is lost: none of its slabs is remote any more. */
 void slabs_unmap_remote(struct slab_device *d, struct remote *r);
-/* Pages that a write or trim is about to replace: forget that they were degraded or lost. */
-void slab_forget_pages(struct slab_device *d, uint32_t block, uint32_t mask, uint32_t unsafe);
+/* Pages that a write or trim is about to replace: forget that they were degraded or lost.
+ * True when any was. */
+bool slab_forget_pages(struct slab_device *d, uint32_t block, uint32_t mask, uint32_t unsafe);
 /* Pages whose only copy is remote because the backup failed. */
 void slab_degrade_pages(struct slab_device *d, uint32_t block, uint32_t mask);
 void slab_mend_pages(struct slab_device *d, uint32_t block, uint32_t mask);

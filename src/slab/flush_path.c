@@ -5,6 +5,9 @@
  * flush reaches the head, everything before it is on the backup: one SYNC, then
  * its answer.  So a flush on any connection covers the writes of all of them.
  *
+ * What replaces pages that the backup had refused moves to the front: the older
+ * content, which flushes may have to cover, will not be there any more.
+ *
  * A write that the backup refuses leaves the order, so that no flush waits for it
  * without end.  Whether any such write is left is looked at when the SYNC starts:
  * what gets to the backup after that, the SYNC need not cover.
@@ -79,6 +82,16 @@ unsafe_replace(struct slab_device *d, struct unsafe_node *older, struct unsafe_n
 	/* An older one that was kept has left its place: before everything, then. */
 	list_add_head(list_is_linked(&older->node) ? &older->node : &d->unsafe, &newer->node);
 	unsafe_remove(d, older);
+}
+
+void
+unsafe_to_front(struct slab_device *d, struct unsafe_node *n)
+{
+	assert(!n->is_flush);
+	if (!list_is_linked(&n->node))
+		return;
+	list_del(&n->node);
+	list_add_head(&d->unsafe, &n->node);
 }
 
 void

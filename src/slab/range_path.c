@@ -98,7 +98,8 @@ range_start(struct range *r)
 		struct order_entry *e = &r->entries[i];
 		struct arena_block *b = &d->arena.blocks[e->block];
 
-		slab_forget_pages(d, e->block, e->mask, 0);
+		if (slab_forget_pages(d, e->block, e->mask, 0))
+			unsafe_to_front(d, &r->unsafe);
 		b->remote &= ~e->mask;
 		b->backup &= ~e->mask;
 		order_main_done(&d->order, e);

@@ -132,12 +132,12 @@ slabs_unmap_remote(struct slab_device *d, struct remote *r)
 			     d->stats.pages_lost - lost_before, r->address);
 }
 
-void
+bool
 slab_forget_pages(struct slab_device *d, uint32_t block, uint32_t mask, uint32_t unsafe)
 {
 	struct arena_slab *s = &d->arena.slabs[arena_slab_of_block(&d->arena, block)];
 	struct arena_block *b = &d->arena.blocks[block];
-	uint32_t n;
+	uint32_t n = 0, n_lost = 0;
 
 	if (s->pages_degraded > 0) {
 		n = (uint32_t)__builtin_popcount(b->remote & ~b->backup & mask & ~unsafe);
@@ -146,13 +146,14 @@ slab_forget_pages(struct slab_device *d, uint32_t block, uint32_t mask, uint32_t
 		d->stats.pages_degraded -= n;
 	}
 	if (s->state == SLAB_STATE_FAILED) {
-		n = (uint32_t)__builtin_popcount(b->remote & mask);
+		n_lost = (uint32_t)__builtin_popcount(b->remote & mask);
 		b->remote &= ~mask;
-		s->pages_lost -= n;
-		d->stats.pages_lost -= n;
+		s->pages_lost -= n_lost;
+		d->stats.pages_lost -= n_lost;
 		if (s->pages_lost == 0)
 			s->state = SLAB_STATE_UNMAPPED;
 	}
+	return n > 0 || n_lost > 0;
 }
 
 void

@@ -147,7 +147,8 @@ write_start(struct piece *p)
 	p->order.prior_backup = b->backup & p->order.mask;
 	p->order.prior_lost = b->remote & ~b->backup & p->order.mask & ~unsafe;
 	write_record(p);
-	slab_forget_pages(d, p->order.block, p->order.mask, unsafe);
+	if (slab_forget_pages(d, p->order.block, p->order.mask, unsafe))
+		unsafe_to_front(d, &p->unsafe);
 	b->remote &= ~p->order.mask;
 	b->backup &= ~p->order.mask;
 	d->stats.pages_written += p->n_pages;
@@ -175,6 +176,18 @@ write_fail(struct piece *p, int status)
 	piece_answer(p, status);
 }
 
+/* Writes that have begun to replace @p, which the backup will never have. */
+static void
+later_to_front(struct piece *p)
+{
+	const struct page_order *o = &p->dev->order;
+	struct order_entry *e = order_next_waiting(o, &p->order, &p->order);
+
+	for (; e; e = order_next_waiting(o, &p->order, e))
+		if (e->run == write_run && e->has_data)
+			unsafe_to_front(p->dev, &container_of(e, struct piece, order)->unsafe);
+}
+
 static void
 write_degrade(struct piece *p)
 {
@@ -185,6 +198,7 @@ write_degrade(struct piece *p)
 
 	slab_degrade_pages(d, p->order.block, only_remote);
 	order_tell_later(&d->order, &p->order, p->order.mask, true);
+	later_to_front(p);
 	write_end(p);
 }
 

@@ -490,6 +490,70 @@ events__one_failure_of_a_full_disk_is_one_line(void **state)
 	world_free(w);
 }
 
+/* Found by the simulator: FLUSH was answered with 0 and neither write was on the backup. */
+static void
+flush__waits_for_what_replaces_a_write_that_failed(void **state)
+{
+	struct world *w = dw_new(1, 1, SLAB_ACK_REMOTE);
+	struct world_io *flush;
+
+	(void)state;
+	dw_map(w, 0);
+	world_hold_backup(w, true);
+	(void)dw_start(w, BACKEND_WRITE, 0, P);
+	world_settle(w);
+	flush = world_submit(w, BACKEND_FLUSH, 0, 0, 0);
+	(void)dw_start(w, BACKEND_WRITE, 0, P); /* waits for the first, on the backup */
+	world_settle(w);
+	assert_int_equal(world_pending(w), 1);
+	fake_backup_fail_writes(world_backup(w), -EIO);
+	fake_backup_step(world_backup(w), 0);
+	fake_backup_fail_writes(world_backup(w), 0);
+	world_settle(w);
+	assert_false(flush->is_done);
+	world_hold_backup(w, false);
+	world_settle(w);
+	assert_true(flush->is_done && flush->status == 0);
+	assert_true(fake_backup_is_durable(world_backup(w), P));
+	world_check_backup(w);
+	world_free(w);
+}
+
+static void
+flush_and_degraded(enum backend_kind kind)
+{
+	struct world *w = dw_new(1, 1, SLAB_ACK_REMOTE);
+	struct world_io *flush;
+
+	dw_map(w, 0);
+	fake_backup_fail_writes(world_backup(w), -EIO);
+	assert_int_equal(dw_write(w, P), 0);
+	fake_backup_fail_writes(world_backup(w), 0);
+	world_hold_backup(w, true);
+	(void)dw_start(w, BACKEND_WRITE, 0, Q);
+	flush = world_submit(w, BACKEND_FLUSH, 0, 0, 0);
+	(void)dw_start(w, kind, 0, P); /* cures it, as soon as it is on the backup */
+	world_settle(w);
+	assert_int_equal(world_stats(w).pages_degraded, 0);
+	fake_backup_step(world_backup(w), 0);
+	world_settle(w);
+	assert_false(flush->is_done);
+	world_hold_backup(w, false);
+	world_settle(w);
+	assert_true(flush->is_done && flush->status == 0);
+	assert_true(fake_backup_is_durable(world_backup(w), P));
+	world_check_backup(w);
+	world_free(w);
+}
+
+static void
+flush__waits_for_what_replaces_a_degraded_page(void **state)
+{
+	(void)state;
+	flush_and_degraded(BACKEND_WRITE);
+	flush_and_degraded(BACKEND_ZERO);
+}
+
 static void
 stop__retries_what_the_backup_refused(void **state)
 {
@@ -573,6 +637,8 @@ main(void)
 		cmocka_unit_test(retry__both_copies_fail_while_mapping),
 		cmocka_unit_test(retry__gives_up_when_the_mapping_does_not_come),
 		cmocka_unit_test(events__one_failure_of_a_full_disk_is_one_line),
+		cmocka_unit_test(flush__waits_for_what_replaces_a_write_that_failed),
+		cmocka_unit_test(flush__waits_for_what_replaces_a_degraded_page),
 		cmocka_unit_test(stop__retries_what_the_backup_refused),
 		cmocka_unit_test(stop__gives_up_loudly),
 		cmocka_unit_test(stop__pages_lost_before_are_an_error),
