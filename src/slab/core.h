@@ -63,6 +63,7 @@ enum write_backup {
 struct unsafe_node {
 	struct list node;
 	bool is_flush;
+	uint64_t place; /* rises along the list */
 };
 
 /* One READ or WRITE of pages inside one block, or one repair of the same shape. */
@@ -203,10 +204,11 @@ struct slab_device {
 	struct list done_pieces; /* to answer */
 	struct list done_ranges;
 	struct list done_flushes;
-	struct list unsafe; /* writes not on the backup, and flushes, in order */
-	uint32_t n_unsafe;  /* writes among them */
-	struct list retry;  /* pieces whose backup write failed and that have no other copy */
-	uint32_t n_kept;    /* writes that left the order of flushes without being on the backup */
+	struct list unsafe;    /* writes not on the backup, and flushes, in order */
+	uint32_t n_unsafe;     /* writes among them */
+	uint64_t unsafe_place; /* the newest */
+	struct list retry;     /* pieces whose backup write failed and that have no other copy */
+	uint32_t n_kept; /* writes that left the order of flushes without being on the backup */
 	struct core_timer retry_timer;
 	uint32_t repair_block;	   /* where the search for degraded pages goes on */
 	uint32_t n_repairs;	   /* repair pieces in flight */
@@ -294,7 +296,7 @@ void range_submit(struct range *r);
 void flush_submit(struct flush *f);
 void unsafe_add(struct slab_device *d, struct unsafe_node *n, bool is_flush);
 void unsafe_remove(struct slab_device *d, struct unsafe_node *n);
-/* @newer takes the place of @older, which leaves. */
+/* @newer takes the place of @older, which leaves; unless its own is before that. */
 void unsafe_replace(struct slab_device *d, struct unsafe_node *older, struct unsafe_node *newer);
 /* Every flush that waits has to cover @n, which replaces what they cannot get any more. */
 void unsafe_to_front(struct slab_device *d, struct unsafe_node *n);

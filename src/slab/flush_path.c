@@ -60,6 +60,7 @@ void
 unsafe_add(struct slab_device *d, struct unsafe_node *n, bool is_flush)
 {
 	n->is_flush = is_flush;
+	n->place = ++d->unsafe_place;
 	list_add_tail(&d->unsafe, &n->node);
 	d->n_unsafe += is_flush ? 0 : 1;
 }
@@ -75,16 +76,6 @@ unsafe_remove(struct slab_device *d, struct unsafe_node *n)
 }
 
 void
-unsafe_replace(struct slab_device *d, struct unsafe_node *older, struct unsafe_node *newer)
-{
-	assert(list_is_linked(&newer->node));
-	list_del(&newer->node);
-	/* An older one that was kept has left its place: before everything, then. */
-	list_add_head(list_is_linked(&older->node) ? &older->node : &d->unsafe, &newer->node);
-	unsafe_remove(d, older);
-}
-
-void
 unsafe_to_front(struct slab_device *d, struct unsafe_node *n)
 {
 	assert(!n->is_flush);
@@ -92,6 +83,25 @@ unsafe_to_front(struct slab_device *d, struct unsafe_node *n)
 		return;
 	list_del(&n->node);
 	list_add_head(&d->unsafe, &n->node);
+	n->place = 0;
+}
+
+void
+unsafe_replace(struct slab_device *d, struct unsafe_node *older, struct unsafe_node *newer)
+{
+	assert(list_is_linked(&newer->node));
+	if (!list_is_linked(&older->node)) {
+		/* An older one that was kept has left its place: before everything, then. */
+		unsafe_to_front(d, newer);
+		return;
+	}
+	/* Of several that it replaces the first one's place is kept. */
+	if (older->place < newer->place) {
+		list_del(&newer->node);
+		list_insert_between(&newer->node, older->node.prev, &older->node);
+		newer->place = older->place;
+	}
+	unsafe_remove(d, older);
 }
 
 void

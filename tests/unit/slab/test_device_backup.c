@@ -519,6 +519,40 @@ flush__waits_for_what_replaces_a_write_that_failed(void **state)
 	world_free(w);
 }
 
+/* Found by the simulator: of two writes that are replaced the place of the later was taken. */
+static void
+flush__waits_for_what_replaces_several_writes(void **state)
+{
+	struct world *w = dw_new(1, 1, SLAB_ACK_REMOTE);
+	struct world_io *flush;
+
+	(void)state;
+	dw_map(w, 0);
+	world_hold_backup(w, true);
+	(void)dw_start(w, BACKEND_WRITE, 0, 2 * PAGE_BYTES); /* under way to the backup */
+	(void)world_submit(w, BACKEND_WRITE, 0, 2 * PAGE_BYTES, 2 * PAGE_BYTES);
+	world_settle(w);
+	flush = world_submit(w, BACKEND_FLUSH, 0, 0, 0);
+	(void)world_submit(w, BACKEND_WRITE, 0, PAGE_BYTES, 2 * PAGE_BYTES);
+	world_settle(w);
+	(void)world_submit(w, BACKEND_WRITE, 0, 2 * PAGE_BYTES, 3 * PAGE_BYTES);
+	world_settle(w);
+	assert_int_equal(world_stats(w).backup_writes_superseded, 1);
+	(void)world_submit(w, BACKEND_WRITE, 0, PAGE_BYTES, 4 * PAGE_BYTES);
+	world_settle(w);
+	assert_int_equal(world_stats(w).backup_writes_superseded, 3);
+	fake_backup_step(world_backup(w), 0);
+	world_settle(w);
+	assert_int_equal(fake_backup_pending(world_backup(w)), 1); /* the last write, no SYNC */
+	assert_false(flush->is_done);
+	world_hold_backup(w, false);
+	world_settle(w);
+	assert_true(flush->is_done && flush->status == 0);
+	assert_true(fake_backup_is_durable(world_backup(w), 3 * PAGE_BYTES));
+	world_check_backup(w);
+	world_free(w);
+}
+
 static void
 flush_and_degraded(enum backend_kind kind)
 {
@@ -639,6 +673,7 @@ main(void)
 		cmocka_unit_test(events__one_failure_of_a_full_disk_is_one_line),
 		cmocka_unit_test(flush__waits_for_what_replaces_a_write_that_failed),
 		cmocka_unit_test(flush__waits_for_what_replaces_a_degraded_page),
+		cmocka_unit_test(flush__waits_for_what_replaces_several_writes),
 		cmocka_unit_test(stop__retries_what_the_backup_refused),
 		cmocka_unit_test(stop__gives_up_loudly),
 		cmocka_unit_test(stop__pages_lost_before_are_an_error),
