@@ -104,6 +104,7 @@ start(struct sim *sim)
 	sim->trace.n = 0;
 	sim->n_requests = 0;
 	sim->is_healed = false;
+	sim->is_ending = false;
 	sim->next_op = 0;
 	sim->next_op_ev = (struct sim_event){.fire = next_op_cb};
 	order_ops(sim);
@@ -290,7 +291,6 @@ judge(struct sim *sim)
 		const struct plan_op flush = {.kind = OP_FLUSH};
 
 		use_slabs(sim, dh);
-		oracle_all_copies(dh);
 		read_all(sim, dh);
 		ask(sim, dh, &flush);
 		if (!run_until(sim, backups_are_whole, deadline_ns(&sim->plan)))
@@ -327,6 +327,7 @@ end(struct sim *sim)
 {
 	const struct plan *p = &sim->plan;
 
+	sim->is_ending = true;
 	for (uint32_t i = 0; i < p->n_devices; i++)
 		sim_device_stop(&sim->devices[i]);
 	if (!run_until(sim, devices_are_down, deadline_ns(p)))

@@ -48,6 +48,7 @@ request_put(struct sim_request *r)
 	backend_put(dh->be, r->io);
 	list_del(&r->node);
 	free(r);
+	sim_host_touch(&dh->host);
 }
 
 static void
@@ -205,7 +206,8 @@ start_after(struct sim_device_host *dh, uint64_t pause_ns)
 {
 	struct sim *sim = dh->host.sim;
 
-	sim_clock_at(&sim->clock, &dh->start_ev, sim_now(sim) + pause_ns);
+	if (!sim->is_ending)
+		sim_clock_at(&sim->clock, &dh->start_ev, sim_now(sim) + pause_ns);
 }
 
 void
@@ -285,6 +287,7 @@ turn(struct sim_host *h)
 
 		core_end(dh);
 		oracle_stopped(dh, status);
+		sim_disk_settle(&dh->disk);
 		start_after(dh, rng_between(&sim->rng, 0, sim->plan.op_timeout_ns));
 		return UINT64_MAX;
 	}

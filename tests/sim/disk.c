@@ -192,14 +192,14 @@ carry_out_write(struct sim_disk *d, const struct backup_op *op)
 		struct sim_disk_page *p = &d->pages[page];
 		const bool is_bad = status < 0 && op->kind == BACKUP_OP_WRITE;
 
-		if (status < 0 || p->is_bad)
+		if (status < 0 || p->is_bad) {
 			p->error_ns = sim_now(sim);
+			d->error_ns = sim_now(sim);
+		}
 		d->n_bad += is_bad ? 1 : 0;
 		d->n_bad -= p->is_bad ? 1 : 0;
 		p->is_bad = is_bad;
 	}
-	if (status < 0)
-		d->error_ns = sim_now(sim);
 	return status;
 }
 
@@ -370,7 +370,6 @@ lose_unsynced(struct sim_disk *d)
 			p->undos = u->older;
 			free(u);
 		}
-		drop_undos(p, UINT64_MAX);
 	}
 }
 
@@ -404,12 +403,18 @@ sim_disk_crash(struct sim_disk *d, bool is_power)
 	}
 	if (is_power)
 		lose_unsynced(d);
-	else
-		for (uint32_t i = 0; i < d->n_pages; i++)
-			d->pages[i].is_bad = false;
+	sim_disk_settle(d);
+}
+
+void
+sim_disk_settle(struct sim_disk *d)
+{
+	d->synced_at = d->ticks;
 	d->n_bad = 0;
-	for (uint32_t i = 0; i < d->n_pages; i++)
+	for (uint32_t i = 0; i < d->n_pages; i++) {
+		drop_undos(&d->pages[i], UINT64_MAX);
 		d->pages[i].is_bad = false;
+	}
 }
 
 void

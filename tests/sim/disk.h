@@ -65,6 +65,8 @@ void sim_disk_reset(struct sim_disk *d, struct sim *sim, struct sim_host *host, 
 		    uint64_t size_bytes);
 /* The server is gone.  @is_power: with its host. */
 void sim_disk_crash(struct sim_disk *d, bool is_power);
+/* Before the server starts again the disk has written its cache, and forgotten its errors. */
+void sim_disk_settle(struct sim_disk *d);
 void sim_disk_heal(struct sim_disk *d);
 void sim_disk_end(struct sim_disk *d);
 

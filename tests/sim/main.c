@@ -15,6 +15,7 @@
 
 #include "sim/cluster.h"
 #include "sim/fail.h"
+#include "sim/shrink.h"
 #include "sim/world.h"
 
 struct options {
@@ -113,7 +114,9 @@ main(int argc, char **argv)
 		if (o.seconds > 0 && now_s() - began_s >= (double)o.seconds)
 			break;
 		plan_make(&sim->plan, o.first + n);
-		if (o.is_traced)
+		if (o.is_shrunk && shrink_plan(sim))
+			sim->trace.is_printed = true;
+		if (sim->trace.is_printed)
 			plan_print(&sim->plan, stdout);
 		sim_run(sim);
 		n_events += sim->clock.n_fired;

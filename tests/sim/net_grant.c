@@ -10,13 +10,12 @@
 #include "sim/world.h"
 
 static void
-grant_free(struct sim_grant *g)
+grant_unlink(struct sim_grant *g)
 {
 	assert(g->region->n_grants > 0);
 	g->region->n_grants--;
 	sim_clock_cancel(&g->conn->tp->net->sim->clock, &g->ev);
 	list_del(&g->node);
-	free(g);
 }
 
 void
@@ -25,7 +24,10 @@ sim_grants_drop(struct sim_conn *c)
 	struct list *pos, *tmp;
 
 	list_foreach_safe (pos, tmp, &c->grants) {
-		grant_free(container_of(pos, struct sim_grant, node));
+		struct sim_grant *g = container_of(pos, struct sim_grant, node);
+
+		grant_unlink(g);
+		free(g);
 	}
 }
 
@@ -76,11 +78,14 @@ granted(struct sim_grant *g)
 		status = -EIO;
 	}
 	g->is_exposed = status == 0;
+	/* Nobody ever reached it: the memory may be used again from inside the callback. */
+	if (status < 0)
+		grant_unlink(g);
 	guard_enter();
 	g->fn(g->arg, (struct tp_grant *)(void *)g, status);
 	guard_leave();
 	if (status < 0)
-		grant_free(g);
+		free(g);
 }
 
 static void
@@ -101,8 +106,7 @@ revoked(struct sim_grant *g)
 		return;
 	}
 	g->is_exposed = false;
-	g->region->n_grants--;
-	list_del(&g->node);
+	grant_unlink(g);
 	guard_enter();
 	fn(arg, (struct tp_grant *)(void *)g, 0);
 	guard_leave();

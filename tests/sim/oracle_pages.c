@@ -74,14 +74,13 @@ is_definite(const struct change *c, const struct page_query *q)
 	case RULE_NEWEST:
 		return c->status == CHANGE_OK;
 	case RULE_DURABLE:
-		/* What was trimmed may come back. */
-		return c->status == CHANGE_OK && c->kind != BACKEND_TRIM &&
+		return c->status == CHANGE_OK &&
 		       (c->done_seq <= q->synced_seq || (q->with_self && c->is_durable));
 	}
 	return true;
 }
 
-/* Takes off the bytes of [@from, @to) that are @version's.  Returns how many are left. */
+/* Takes off the bytes of [@from, @to) that are @version's.  Returns whether any is left. */
 static uint32_t
 match(uint8_t *todo, const uint8_t *bytes, uint32_t from, uint32_t to, uint32_t page,
       uint64_t version)
@@ -90,10 +89,10 @@ match(uint8_t *todo, const uint8_t *bytes, uint32_t from, uint32_t to, uint32_t 
 	uint32_t left = 0;
 
 	pattern_fill(want, version, (uint64_t)page * PAGE_BYTES + from, to - from);
-	for (uint32_t i = from; i < to; i++) {
-		todo[i] = todo[i] && bytes[i] != want[i - from];
-		left += todo[i];
-	}
+	for (uint32_t i = from; i < to; i++)
+		todo[i] &= bytes[i] != want[i - from];
+	for (uint32_t i = from; i < to; i++)
+		left |= todo[i];
 	return left;
 }
 
@@ -103,22 +102,29 @@ allow_slowly(const struct page_history *h, uint32_t page, uint32_t from, uint32_
 {
 	uint8_t todo[PAGE_BYTES], own[PAGE_BYTES];
 	static const uint8_t zeros[PAGE_BYTES];
+	bool is_trimmed = false;
 
 	memset(todo, 0, sizeof(todo));
 	memset(todo + from, 1, to - from);
-	memcpy(own + from, bytes, to - from);
+	memcpy(own + from, bytes + from, to - from);
 	for (const struct change *c = h->newest; c; c = c->older) {
 		const uint32_t f = c->from > from ? c->from : from;
 		const uint32_t t = c->to < to ? c->to : to;
 
 		if (f >= t || (q->rule == RULE_READ && c->number >= q->number))
 			continue;
-		if (match(todo, own, f, t, page, c->version) > 0 && is_definite(c, q))
+		/* What was trimmed may come back, and need not have got there before; the
+		 * same below a ZERO that was answered with an error. */
+		is_trimmed |= q->rule == RULE_DURABLE &&
+			      (c->kind == BACKEND_TRIM ||
+			       (c->kind == BACKEND_ZERO && c->status == CHANGE_FAILED));
+		if (match(todo, own, f, t, page, c->version) > 0 && !is_trimmed &&
+		    is_definite(c, q))
 			return false;
-		if (q->rule == RULE_DURABLE && c->kind == BACKEND_TRIM)
+		if (is_trimmed && c->kind == BACKEND_TRIM)
 			(void)match(todo, own, f, t, page, SIM_JUNK_VERSION);
 		/* Below a change that happened nothing can be seen. */
-		if (is_definite(c, q))
+		if (!is_trimmed && is_definite(c, q))
 			memset(todo + f, 0, t - f);
 		if (!memchr(todo + from, 1, to - from))
 			return true;
@@ -129,22 +135,44 @@ allow_slowly(const struct page_history *h, uint32_t page, uint32_t from, uint32_
 	return true;
 }
 
+/* As long as whole changes are all there is, one of them must be there as a whole.
+ * Returns 1: it is, 0: nothing fits, -1: not as simple as that. */
+static int
+allow_quickly(const struct page_history *h, uint32_t page, uint32_t from, uint32_t to,
+	      const uint8_t *bytes, const struct page_query *q)
+{
+	for (const struct change *c = h->newest; c; c = c->older) {
+		if (q->rule == RULE_READ && c->number >= q->number)
+			continue;
+		if (c->from > from || c->to < to)
+			return -1;
+		if (q->rule != RULE_READ && from == 0 && to == PAGE_BYTES &&
+		    pattern_equal_page(bytes, c->version, (uint64_t)page * PAGE_BYTES))
+			return 1;
+		if (pattern_equal(bytes + from, c->version, (uint64_t)page * PAGE_BYTES + from,
+				  to - from))
+			return 1;
+		if (c->kind == BACKEND_TRIM || c->status == CHANGE_FAILED)
+			return -1;
+		if (is_definite(c, q))
+			return c == h->newest ? 0 : -1; /* a mixture, perhaps */
+	}
+	if (h->base ? memcmp(bytes + from, h->base + from, to - from) == 0
+		    : pattern_equal(bytes + from, 0, 0, to - from))
+		return 1;
+	return -1;
+}
+
 bool
 pages_allow(const struct sim_pages *sp, uint32_t page, uint32_t from, uint32_t to,
 	    const uint8_t *bytes, const struct page_query *q)
 {
 	const struct page_history *h = &sp->pages[page];
-	const struct change *c = h->newest;
+	int quick;
 
 	assert(page < sp->n_pages && from < to && to <= PAGE_BYTES);
-	while (c && q->rule == RULE_READ && c->number >= q->number)
-		c = c->older;
-	if (c && c->from <= from && c->to >= to &&
-	    pattern_equal(bytes + from, c->version, (uint64_t)page * PAGE_BYTES + from, to - from))
-		return true;
-	if (!c && !h->base)
-		return pattern_equal(bytes + from, 0, 0, to - from);
-	return allow_slowly(h, page, from, to, bytes, q);
+	quick = allow_quickly(h, page, from, to, bytes, q);
+	return quick >= 0 ? quick > 0 : allow_slowly(h, page, from, to, bytes, q);
 }
 
 void

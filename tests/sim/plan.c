@@ -119,7 +119,7 @@ place_op(struct making *m, struct plan_op *o)
 		page = m->sequential[o->device] / PAGE_BYTES % (m->size_bytes / PAGE_BYTES);
 		n = BLOCK_PAGES;
 	} else if (rng_percent(r, m->long_percent)) {
-		n = 1 + rng_below(r, BLOCK_PAGES);
+		n = 1 + rng_below(r, rng_percent(r, 25) ? BLOCK_PAGES : 6);
 	}
 	left = BLOCK_PAGES - (uint32_t)(page % BLOCK_PAGES);
 	n = n < left ? n : left;
@@ -158,7 +158,7 @@ make_op(struct making *m, struct plan_op *o, uint64_t at_ns)
 	const uint32_t what = rng_below(r, 100);
 
 	*o = (struct plan_op){.at_ns = at_ns, .device = rng_below(r, m->p->n_devices)};
-	if (rng_percent(r, 3))
+	if (rng_percent(r, m->sequential[o->device] ? 15 : 2))
 		m->sequential[o->device] =
 			m->sequential[o->device]
 				? 0
@@ -239,9 +239,10 @@ plan_make(struct plan *p, uint64_t seed)
 	m.hot_bytes = (uint64_t)PICK(r, PAGE_BYTES, 4, 16, 40, 100);
 	m.write_percent = (uint32_t)PICK(r, 1, 30, 50, 70, 90);
 	m.partial_percent = (uint32_t)PICK(r, 1, 0, 10, 30);
-	m.long_percent = (uint32_t)PICK(r, 1, 5, 20, 40);
+	m.long_percent = (uint32_t)PICK(r, 1, 3, 10, 30);
 	n_ops = 20 + rng_below(r, 140);
 	p->n_ops = 0;
+	p->n_faults = 0;
 	for (uint32_t i = 0; i < n_ops; i++)
 		make_op(&m, &p->ops[p->n_ops++], rng_between(r, 0, p->end_ns));
 	n_faults = rng_percent(r, 15) ? 0 : 1 + rng_below(r, rng_percent(r, 70) ? 4 : 12);

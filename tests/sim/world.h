@@ -32,6 +32,7 @@ struct sim {
 	uint32_t next_op;
 	uint32_t op_order[SIM_OPS_MAX];
 	bool is_healed;
+	bool is_ending;		      /* who ends stays away */
 	uint64_t counts[FAULT_KINDS]; /* how often each really happened */
 	uint64_t n_requests;
 	uint64_t n_resumes;
