@@ -31,8 +31,8 @@ TAIL_LINES = 120
 
 # (name, compiler, meson options, suites)
 BUILDS = [
-    ("gcc", "gcc", ["-Dbuildtype=release"], ["unit", "style", "integration"]),
-    ("gcc-asan", "gcc", ["-Db_sanitize=address,undefined"], ["unit", "integration"]),
+    ("gcc", "gcc", ["-Dbuildtype=release"], ["unit", "sim", "style", "integration"]),
+    ("gcc-asan", "gcc", ["-Db_sanitize=address,undefined"], ["unit", "sim", "integration"]),
     ("clang-asan", "clang", ["-Db_sanitize=address,undefined", "-Db_lundef=false", "-Dfuzzing=enabled"],
      ["unit", "fuzz"]),
     ("clang-no-rdma", "clang", ["-Drdma=disabled", "-Dtests=disabled"], []),

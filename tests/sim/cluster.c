@@ -46,6 +46,8 @@ sim_free(struct sim *sim)
 	for (uint32_t i = 0; i < SIM_DAEMONS_MAX; i++)
 		for (uint32_t k = 0; k < SIM_POOL_MAX; k++)
 			free(sim->daemons[i].memory.slots[k].bytes);
+	for (uint32_t i = 0; i < SIM_PEERS_MAX; i++)
+		free(sim->peers[i].buf);
 	sim_clock_fini(&sim->clock);
 	free(sim);
 	return NULL;
@@ -115,6 +117,10 @@ start(struct sim *sim)
 	for (uint32_t i = 0; i < p->n_devices; i++) {
 		sim_device_init(&sim->devices[i], sim, i);
 		sim_device_start(&sim->devices[i]);
+	}
+	for (uint32_t i = 0; i < p->n_peers; i++) {
+		sim_peer_init(&sim->peers[i], sim, i);
+		sim_peer_start(&sim->peers[i]);
 	}
 	faults_start(sim);
 	next_op_schedule(sim);
@@ -213,12 +219,33 @@ backups_are_whole(struct sim *sim)
 	return true;
 }
 
+static bool
+peers_are_gone(struct sim *sim)
+{
+	for (uint32_t i = 0; i < sim->plan.n_peers; i++)
+		if (!sim_peer_is_gone(&sim->peers[i]))
+			return false;
+	return true;
+}
+
+static void
+peers_end(struct sim *sim)
+{
+	for (uint32_t i = 0; i < sim->plan.n_peers; i++)
+		sim_peer_stop(&sim->peers[i]);
+	if (!run_until(sim, peers_are_gone, deadline_ns(&sim->plan)))
+		sim_fail(CONTRACT, "a foreign client's connection does not end");
+	for (uint32_t i = 0; i < sim->plan.n_peers; i++)
+		sim_peer_end(&sim->peers[i]);
+}
+
 static void
 heal(struct sim *sim)
 {
 	const struct plan *p = &sim->plan;
 
 	faults_heal(sim);
+	peers_end(sim);
 	if (!run_until(sim, daemons_are_not_stopping, deadline_ns(p)))
 		sim_fail(DAEMON_5, "a daemon does not end");
 	daemons_start(sim);
@@ -227,8 +254,7 @@ heal(struct sim *sim)
 	if (!run_until(sim, daemons_are_up, deadline_ns(p)))
 		sim_fail(DEVICE_5, "a daemon does not come back");
 	/* With fewer places than devices somebody has to stay outside. */
-	if (p->max_clients >= p->n_devices + p->n_peers &&
-	    !run_until(sim, sessions_are_up, deadline_ns(p)))
+	if (p->max_clients >= p->n_devices && !run_until(sim, sessions_are_up, deadline_ns(p)))
 		sim_fail(DEVICE_5, "a daemon is not used again long after all faults have ended");
 	if (!run_until(sim, backups_are_whole, deadline_ns(p)))
 		sim_fail(DEVICE_6, "pages are not brought to the backup long after it works again");

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * sim --seeds N [--first S] [--seconds T]    runs seeds S .. S+N-1, at most for T seconds
- * sim --seed S [--trace]                     one of them
+ * sim --seeds N [--first S] [--seconds T] [--all-faults]
+ *         runs seeds S .. S+N-1, at most for T seconds; a fault that never happened is a failure
+ * sim --seed S [--trace] [--shrink]
+ *         one of them
  */
 #include <errno.h>
 #include <getopt.h>
@@ -25,6 +27,7 @@ struct options {
 	bool is_one;
 	bool is_traced;
 	bool is_shrunk;
+	bool with_all_faults;
 };
 
 static double
@@ -39,7 +42,7 @@ now_s(void)
 static void
 usage(void)
 {
-	fprintf(stderr, "usage: sim --seeds N [--first S] [--seconds T]\n"
+	fprintf(stderr, "usage: sim --seeds N [--first S] [--seconds T] [--all-faults]\n"
 			"       sim --seed S [--trace] [--shrink]\n");
 	exit(2);
 }
@@ -61,13 +64,10 @@ static void
 parse(int argc, char **argv, struct options *o)
 {
 	static const struct option longs[] = {
-		{"seeds", required_argument, NULL, 'n'},
-		{"first", required_argument, NULL, 'f'},
-		{"seconds", required_argument, NULL, 't'},
-		{"seed", required_argument, NULL, 's'},
-		{"trace", no_argument, NULL, 'T'},
-		{"shrink", no_argument, NULL, 'S'},
-		{NULL, 0, NULL, 0},
+		{"seeds", required_argument, NULL, 'n'},   {"first", required_argument, NULL, 'f'},
+		{"seconds", required_argument, NULL, 't'}, {"seed", required_argument, NULL, 's'},
+		{"all-faults", no_argument, NULL, 'A'},	   {"trace", no_argument, NULL, 'T'},
+		{"shrink", no_argument, NULL, 'S'},	   {NULL, 0, NULL, 0},
 	};
 	int c;
 
@@ -87,11 +87,30 @@ parse(int argc, char **argv, struct options *o)
 			o->is_traced = true;
 		else if (c == 'S')
 			o->is_shrunk = true;
+		else if (c == 'A')
+			o->with_all_faults = true;
 		else
 			usage();
 	}
 	if (optind != argc || o->n_seeds == 0)
 		usage();
+}
+
+/* Returns whether every kind of fault has really happened. */
+static bool
+print_summary(const struct sim *sim, uint64_t n, uint64_t n_events, double took_s)
+{
+	bool is_complete = true;
+
+	printf("sim: %" PRIu64 " seeds, %" PRIu64 " events, %.0f runs/s\n", n, n_events,
+	       (double)n / took_s);
+	printf("faults:");
+	for (uint32_t i = 0; i < FAULT_KINDS; i++) {
+		printf(" %s %" PRIu64, fault_name((enum fault_kind)i), sim->counts[i]);
+		is_complete = is_complete && sim->counts[i] > 0;
+	}
+	printf("\n");
+	return is_complete;
 }
 
 int
@@ -100,7 +119,8 @@ main(int argc, char **argv)
 	struct options o;
 	struct sim *sim;
 	uint64_t n = 0, n_events = 0;
-	double began_s, took_s;
+	double began_s;
+	bool is_complete;
 
 	parse(argc, argv, &o);
 	/* Cores are made and freed thousands of times; the kernel need not hear of it. */
@@ -122,13 +142,11 @@ main(int argc, char **argv)
 		n_events += sim->clock.n_fired;
 		n++;
 	}
-	took_s = now_s() - began_s;
-	printf("sim: %" PRIu64 " seeds, %" PRIu64 " events, %.0f runs/s\n", n, n_events,
-	       (double)n / took_s);
-	printf("faults:");
-	for (uint32_t i = 0; i < FAULT_KINDS; i++)
-		printf(" %s %" PRIu64, fault_name((enum fault_kind)i), sim->counts[i]);
-	printf("\n");
+	is_complete = print_summary(sim, n, n_events, now_s() - began_s);
 	(void)sim_free(sim);
+	if (o.with_all_faults && !is_complete) {
+		printf("FAIL: a kind of fault has never happened\n");
+		return 1;
+	}
 	return 0;
 }

@@ -36,6 +36,10 @@ struct sim {
 	uint64_t counts[FAULT_KINDS]; /* how often each really happened */
 	uint64_t n_requests;
 	uint64_t n_resumes;
+	/* What the foreign clients did. */
+	uint64_t n_peer_maps;
+	uint64_t n_peer_unmaps;
+	uint64_t n_hostile;
 };
 
 static inline uint64_t
