@@ -158,13 +158,13 @@ sim_net_reset(struct sim_net *net, struct sim *sim)
 	memset(net, 0, sizeof(*net));
 	net->sim = sim;
 	list_init(&net->conns);
-	list_init(&net->lates);
+	list_init(&net->late_writes);
 }
 
 void
 sim_net_clear(struct sim_net *net)
 {
-	sim_lates_drop(net, NULL);
+	sim_late_drop_all(net, NULL);
 	assert(list_is_empty(&net->conns));
 }
 

@@ -37,7 +37,7 @@ struct sim_net {
 	struct sim *sim;
 	struct sim_link links[SIM_HOSTS_MAX][SIM_HOSTS_MAX]; /* from, to */
 	struct list conns;
-	struct list lates; /* writes that land after their operation has ended */
+	struct list late_writes; /* writes that land after their operation has ended */
 	uint32_t serial;
 	/* Of each daemon, by its index: until when the next ... */
 	uint32_t fail_ops[SIM_HOSTS_MAX]; /* that many operations fail */
@@ -182,7 +182,7 @@ void sim_ops_drop(struct sim_conn *c);
 void sim_ops_unstall(struct sim_conn *c);
 void sim_grants_end(struct sim_conn *c);
 void sim_grants_drop(struct sim_conn *c);
-void sim_lates_drop(struct sim_net *net, const struct sim_conn *to);
+void sim_late_drop_all(struct sim_net *net, const struct sim_conn *to);
 void sim_post(struct tp_conn *conn, struct tp_op *op);
 int sim_region_register(struct tp *tp, void *base, size_t length_bytes, bool lend,
 			struct tp_region **ret_region);

@@ -51,7 +51,7 @@ sim_conn_free(struct sim_conn *c)
 	inbox_drop(c);
 	sim_ops_drop(c);
 	sim_grants_drop(c);
-	sim_lates_drop(c->tp->net, c);
+	sim_late_drop_all(c->tp->net, c);
 	sim_clock_cancel(clock, &c->step_ev);
 	sim_clock_cancel(clock, &c->timeout_ev);
 	sim_clock_cancel(clock, &c->gone_ev);

@@ -43,11 +43,11 @@ late_free(struct sim_net *net, struct late *l)
 }
 
 void
-sim_lates_drop(struct sim_net *net, const struct sim_conn *to)
+sim_late_drop_all(struct sim_net *net, const struct sim_conn *to)
 {
 	struct list *pos, *tmp;
 
-	list_foreach_safe (pos, tmp, &net->lates) {
+	list_foreach_safe (pos, tmp, &net->late_writes) {
 		struct late *l = container_of(pos, struct late, node);
 
 		if (!to || l->to == to)
@@ -90,7 +90,7 @@ late_new(struct sim_conn *to, const struct tp_op *op)
 	l->rkey = op->rkey;
 	l->length_bytes = op->length_bytes;
 	memcpy(l->bytes, op->buf, op->length_bytes);
-	list_add_tail(&to->tp->net->lates, &l->node);
+	list_add_tail(&to->tp->net->late_writes, &l->node);
 	sim_clock_at(&sim->clock, &l->ev,
 		     sim_now(sim) + rng_between(&sim->rng, 0, 40 * sim->plan.net_ns));
 }
