@@ -13,6 +13,9 @@
 #include "sim/world.h"
 #include "slab/core.h"
 
+/* A run takes some thousands. */
+#define SIM_EVENTS_MAX 1000000u
+
 void
 sim_entropy(struct sim *sim, void *buf, uint32_t length_bytes)
 {
@@ -136,9 +139,12 @@ run_until(struct sim *sim, sim_until_fn *is_reached, uint64_t ns)
 {
 	const uint64_t until_ns = sim_now(sim) + ns;
 
-	while (!is_reached(sim))
+	while (!is_reached(sim)) {
+		if (sim->clock.n_fired >= SIM_EVENTS_MAX)
+			sim_fail(DEVICE_5, "a core asks to be called again and again");
 		if (!sim_clock_step(&sim->clock, until_ns))
 			return is_reached(sim);
+	}
 	return true;
 }
 

@@ -27,6 +27,9 @@ struct sim;
 struct sim_host;
 struct sim_memory_slot;
 
+/* An op of an ending connection ends after at most so many times a message's usual way. */
+#define SIM_ENDING_WAYS_MAX 200u
+
 struct sim_link {	   /* one direction */
 	uint32_t n_blocks; /* faults that hold everything back */
 	uint64_t extra_ns; /* a slow link: up to this much more */
@@ -106,6 +109,7 @@ struct sim_net_op {
 	enum sim_op_step step;
 	int status;
 	uint64_t sum; /* of a WRITE's buffer at tp_post() */
+	uint64_t posted_ns;
 	bool is_stalled;
 };
 

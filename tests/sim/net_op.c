@@ -138,6 +138,7 @@ done(struct sim_net_op *o)
 
 	if (op->kind == TP_OP_WRITE && sim_sum(op->buf, op->length_bytes) != o->sum)
 		sim_fail(DEVICE_3, "the buffer of a remote WRITE changed while it was under way");
+	oracle_op_age(sim, c, o->posted_ns);
 	list_del(&o->node);
 	free(o);
 	region_of(op)->n_ops--;
@@ -214,6 +215,15 @@ sim_ops_unstall(struct sim_conn *c)
 	}
 }
 
+/* Until the transport has let go of an op: soon, or so late that the slab is mapped again. */
+static uint64_t
+ending_ns(struct sim *sim)
+{
+	const uint32_t ways = rng_percent(&sim->rng, 20) ? SIM_ENDING_WAYS_MAX : 1;
+
+	return rng_between(&sim->rng, 0, ways * sim->plan.net_ns);
+}
+
 void
 sim_ops_end(struct sim_conn *c)
 {
@@ -231,8 +241,7 @@ sim_ops_end(struct sim_conn *c)
 		}
 		o->step = SIM_OP_ENDING;
 		o->is_stalled = false;
-		sim_clock_at(&sim->clock, &o->ev,
-			     sim_now(sim) + rng_between(&sim->rng, 0, sim->plan.net_ns));
+		sim_clock_at(&sim->clock, &o->ev, sim_now(sim) + ending_ns(sim));
 	}
 }
 
@@ -277,6 +286,7 @@ sim_post(struct tp_conn *conn, struct tp_op *op)
 	o->ev.fire = op_cb;
 	o->conn = c;
 	o->op = op;
+	o->posted_ns = sim_now(sim);
 	if (op->kind == TP_OP_WRITE)
 		o->sum = sim_sum(op->buf, op->length_bytes);
 	list_add_tail(&c->ops, &o->node);

@@ -6,7 +6,7 @@
 #include "sim/guard.h"
 #include "sim/oracle.h"
 #include "sim/world.h"
-#include "wire/ctl.h"
+#include "slab/core.h"
 
 static uint64_t
 slack_ns(const struct sim *sim)
@@ -90,6 +90,21 @@ oracle_message_in(struct sim *sim, struct sim_conn *c, const void *bytes, size_t
 	}
 	if (msg.type == CTL_PONG)
 		c->has_pong = true;
+}
+
+void
+oracle_op_age(struct sim *sim, const struct sim_conn *c, uint64_t posted_ns)
+{
+	const struct plan *p = &sim->plan;
+	const struct sim_host *h = c->tp->host;
+	const uint64_t age_ns = sim_now(sim) - posted_ns;
+
+	/* Peers have no deadlines, and who stands still cannot keep one. */
+	if (h->index >= SIM_DEVICES_MAX || h->paused_until_ns >= posted_ns)
+		return;
+	if (age_ns > OP_AGE_TIMEOUTS * p->op_timeout_ns + SIM_ENDING_WAYS_MAX * p->net_ns +
+			     slack_ns(sim))
+		sim_fail(DEVICE_5, "an operation of host %u took %" PRIu64 " ns", h->index, age_ns);
 }
 
 void
