@@ -127,12 +127,14 @@ def judge(mutant, seeds, status, output):
     return int(found[1]), found[2]
 
 
-def report(verdict, name, started, lines=()):
-    for line in lines if verdict == "ok" else ():
-        print(f"# {name}: {line}")
-    print(f"{verdict} - {name} ({time.monotonic() - started:.1f} s)")
-    for line in lines if verdict != "ok" else ():
-        print(f"  # {line}")
+def report(verdict, name, started, lines):
+    """In one piece: several threads report."""
+    text = f"{verdict} - {name} ({time.monotonic() - started:.1f} s)\n"
+    if verdict == "ok":
+        text = "".join(f"# {name}: {line}\n" for line in lines) + text
+    else:
+        text += "".join(f"  # {line}\n" for line in lines)
+    sys.stdout.write(text)
     sys.stdout.flush()
 
 
