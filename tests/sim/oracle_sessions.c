@@ -102,8 +102,8 @@ oracle_op_age(struct sim *sim, const struct sim_conn *c, uint64_t posted_ns)
 	/* Peers have no deadlines, and who stands still cannot keep one. */
 	if (h->index >= SIM_DEVICES_MAX || h->paused_until_ns >= posted_ns)
 		return;
-	if (age_ns > OP_AGE_TIMEOUTS * p->op_timeout_ns + SIM_ENDING_WAYS_MAX * p->net_ns +
-			     slack_ns(sim))
+	if (age_ns >
+	    OP_AGE_TIMEOUTS * p->op_timeout_ns + SIM_ENDING_WAYS_MAX * p->net_ns + slack_ns(sim))
 		sim_fail(DEVICE_5, "an operation of host %u took %" PRIu64 " ns", h->index, age_ns);
 }
 
