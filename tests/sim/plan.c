@@ -105,6 +105,9 @@ struct making {
 	uint32_t write_percent;
 	uint32_t partial_percent;
 	uint32_t long_percent;
+	enum fault_kind kinds[4]; /* of this run; n_kinds 0: all */
+	uint32_t n_kinds;
+	bool is_close; /* faults follow each other closely */
 };
 
 static void
@@ -199,6 +202,31 @@ make_burst(struct making *m, const struct plan_fault *f)
 		};
 }
 
+/* Two troubles at once find more than two that have nothing to do with each other. */
+static void
+choose_kinds(struct making *m)
+{
+	static const enum fault_kind disks[] = {FAULT_DISK_WRITE, FAULT_DISK_WRITE, FAULT_DISK_FULL,
+						FAULT_DISK_STUCK};
+	static const enum fault_kind losses[] = {FAULT_CUT, FAULT_OP, FAULT_DAEMON_KILL,
+						 FAULT_NET_BOTH};
+	const uint32_t what = rng_below(&m->r, 100);
+
+	m->is_close = rng_percent(&m->r, 40);
+	if (what < 40) {
+		m->n_kinds = 0;
+	} else if (what < 70) {
+		m->n_kinds = 2 + rng_below(&m->r, 3);
+		for (uint32_t i = 0; i < m->n_kinds; i++)
+			m->kinds[i] = (enum fault_kind)rng_below(&m->r, FAULT_KINDS);
+	} else {
+		m->n_kinds = 3;
+		m->kinds[0] = disks[rng_below(&m->r, 4)];
+		m->kinds[1] = FAULT_DISK_WRITE;
+		m->kinds[2] = losses[rng_below(&m->r, 4)];
+	}
+}
+
 static void
 make_fault(struct making *m, struct plan_fault *f)
 {
@@ -208,8 +236,13 @@ make_fault(struct making *m, struct plan_fault *f)
 	const uint64_t scale[] = {p->end_ns / 8 + 1, p->op_timeout_ns / 2, p->op_timeout_ns * 3};
 
 	f->at_ns = rng_between(r, 0, p->end_ns);
+	if (m->is_close && f != p->faults)
+		f->at_ns = p->faults[0].at_ns +
+			   rng_between(r, 0,
+				       rng_percent(r, 50) ? 4 * p->disk_ns : p->op_timeout_ns / 2);
 	f->until_ns = f->at_ns + rng_between(r, 1000, 2 * scale[rng_below(r, 3)]);
-	f->kind = (enum fault_kind)rng_below(r, FAULT_KINDS);
+	f->kind = m->n_kinds > 0 ? m->kinds[rng_below(r, m->n_kinds)]
+				 : (enum fault_kind)rng_below(r, FAULT_KINDS);
 	f->device = rng_below(r, p->n_devices);
 	f->daemon = p->n_daemons > 0 ? rng_below(r, p->n_daemons) : 0;
 	f->value = rng_below(r, 1000);
@@ -247,6 +280,7 @@ plan_make(struct plan *p, uint64_t seed)
 		make_op(&m, &p->ops[p->n_ops++], rng_between(r, 0, p->end_ns));
 	n_faults = rng_percent(r, 15) ? 0 : 1 + rng_below(r, rng_percent(r, 70) ? 4 : 12);
 	p->n_faults = n_faults;
+	choose_kinds(&m);
 	for (uint32_t i = 0; i < n_faults; i++) {
 		memset(&p->faults[i], 0, sizeof(p->faults[i]));
 		make_fault(&m, &p->faults[i]);
