@@ -147,6 +147,7 @@ try_op(struct sim_device_host *dh, uint32_t op)
 	if (sim_device_request(dh, o))
 		return true;
 	dh->host.sim->counts[FAULT_BURST]++;
+	dh->is_starved = true;
 	return false;
 }
 
@@ -177,6 +178,7 @@ resume_cb(void *arg)
 	const unsigned depth = guard_suspend();
 
 	dh->host.sim->n_resumes++;
+	dh->is_starved = false;
 	try_waiting(dh);
 	guard_resume(depth);
 }
@@ -199,6 +201,7 @@ core_end(struct sim_device_host *dh)
 	dh->is_stopped = false;
 	dh->must_crash = false;
 	dh->n_waiting = 0;
+	dh->is_starved = false;
 }
 
 static void
@@ -259,6 +262,7 @@ sim_device_stop(struct sim_device_host *dh)
 	dh->is_stopping = true;
 	dh->is_told_to_stop = false;
 	dh->n_waiting = 0;
+	dh->is_starved = false;
 	sim_host_touch(&dh->host);
 }
 
@@ -275,7 +279,8 @@ turn(struct sim_host *h)
 	guard_leave();
 	oracle_device_turn(dh);
 	/* Requests are also taken when one of too many is answered. */
-	try_waiting(dh);
+	if (!dh->is_starved) /* else resume() is what wakes it */
+		try_waiting(dh);
 	if (dh->must_crash) {
 		sim->counts[FAULT_CRASH_AT_ACK]++;
 		sim_device_crash(dh, dh->crash_is_power,
@@ -341,6 +346,7 @@ sim_device_init(struct sim_device_host *dh, struct sim *sim, uint32_t index)
 	list_init(&dh->requests);
 	dh->n_pending = 0;
 	dh->n_waiting = 0;
+	dh->is_starved = false;
 	dh->waiting_head = 0;
 	dh->start_ev = (struct sim_event){.fire = start_cb};
 	dh->is_stopping = false;

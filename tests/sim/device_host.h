@@ -54,6 +54,7 @@ struct sim_device_host {
 	uint16_t waiting[1024]; /* ops of the plan for which there was no buffer, a ring */
 	uint32_t waiting_head;
 	uint32_t n_waiting;
+	bool is_starved;	   /* get() gave none, and resume() has not come */
 	struct sim_event start_ev; /* after a crash or stop */
 	bool is_stopping;
 	bool is_stopped;
