@@ -50,6 +50,8 @@ class Mutant:
         if missing or not self.files:
             raise Broken(f"{path}: no {', '.join(sorted(missing)) or 'patch'}")
         self.seeds = int(header["seeds"])
+        # Why the simulator cannot catch it yet; it is not run unless it is named.
+        self.open = header.get("open")
         self.caught_by = [name.strip() for name in header["caught by"].split(",")]
 
     @staticmethod
@@ -188,7 +190,9 @@ def main():
         sys.exit(f"not ok - {error}")
     if unknown := set(options.names) - {m.name for m in mutants}:
         sys.exit(f"no such mutant: {', '.join(sorted(unknown))}")
-    mutants = [m for m in mutants if not options.names or m.name in options.names]
+    for mutant in [m for m in mutants if m.open and not options.names]:
+        print(f"ok - {mutant.name} # SKIP not caught yet: {mutant.open}")
+    mutants = [m for m in mutants if (m.name in options.names if options.names else not m.open)]
     free_trees = queue.SimpleQueue()
     with tempfile.TemporaryDirectory(prefix="slabswap-mutants-") as directory, \
             concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
