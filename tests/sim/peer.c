@@ -217,6 +217,11 @@ message_cb(void *arg, const void *bytes, size_t length_bytes)
 	if (msg.type == CTL_MR_INFO)
 		mapped(p, &msg.u.mr_info);
 	if (msg.type == CTL_UNMAPPED && msg.u.unmap.slab < SIM_PEER_SLABS) {
+		if (!p->slabs[msg.u.unmap.slab].is_unmapping)
+			sim_fail(DAEMON_1,
+				 "slab %u was taken from a client that had not given it "
+				 "back",
+				 msg.u.unmap.slab);
 		p->slabs[msg.u.unmap.slab].is_mapped = false;
 		p->slabs[msg.u.unmap.slab].is_unmapping = false;
 		p->slabs[msg.u.unmap.slab].was_unmapped = true;
