@@ -26,8 +26,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 PROGRAM = "tests/sim/sim"
-# A mutant may spin; the slowest one that is caught takes a few seconds.
-RUN_SECONDS_MAX = 120
+# What does not end is no catch. On two idle cores 6000 seeds take half a minute.
+RUN_SECONDS_MAX = 300
 FAIL = re.compile(r"^FAIL seed (\d+): (.*)", re.MULTILINE)
 HEADER = re.compile(r"^# (\w[\w ]*): +(.*)$")
 CONTINUED = re.compile(r"^# {2,}(.*)$")
