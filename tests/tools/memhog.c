@@ -6,10 +6,13 @@
  * page of zeros, another page and an old copy of the right page are all noticed.  Each pass
  * reads all pages in a new random order and, but for the last, rewrites a quarter of them.
  * Several threads share a pass, as those of a real program: one page fault at a time is slow.
+ * For a soak it goes on until a time is over and says every few seconds how far it is: who
+ * watches it from outside a machine that hangs has nothing else to see that by.
  */
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -25,6 +28,8 @@
 #define MAX_ROUNDS 1000u
 #define MAX_THREADS 64u
 #define REPORTED_MISMATCHES 10u
+#define REPORT_SECONDS 5u
+#define NSEC_PER_SEC UINT64_C(1000000000)
 #define WORD_STEP UINT64_C(0x9e3779b97f4a7c15)
 
 struct hog {
@@ -34,10 +39,15 @@ struct hog {
 	unsigned rounds;
 	unsigned threads;
 	bool frees;
+	uint64_t end_ns;       /* when to stop, in the middle of a pass too; 0: after all rounds */
 	unsigned round;	       /* the pass that the threads are in */
 	_Atomic uint64_t next; /* position in the pass that no thread has taken */
 	_Atomic uint64_t done; /* pages of the pass that are done */
 	_Atomic uint64_t mismatches;
+	_Atomic uint64_t checked;
+	_Atomic uint64_t longest_ns; /* that a page took, most of it in page faults */
+	_Atomic uint64_t report_ns;  /* when the next line about the progress is due */
+	unsigned rounds_done;
 	double write_seconds;
 	double round_seconds[MAX_ROUNDS];
 };
@@ -54,13 +64,46 @@ mix(uint64_t x)
 	return x ^ (x >> 31);
 }
 
-static double
-now_seconds(void)
+static uint64_t
+now_ns(void)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+	return (uint64_t)now.tv_sec * NSEC_PER_SEC + (uint64_t)now.tv_nsec;
+}
+
+static double
+now_seconds(void)
+{
+	return (double)now_ns() / (double)NSEC_PER_SEC;
+}
+
+static bool
+is_time_up(const struct hog *hog, uint64_t now)
+{
+	return hog->end_ns != 0 && now >= hog->end_ns;
+}
+
+/* After each page: how long it took since @start, and now and then a line. Returns the time. */
+static uint64_t
+page_done(struct hog *hog, uint64_t start)
+{
+	uint64_t now = now_ns();
+	uint64_t longest = hog->longest_ns;
+	uint64_t due = hog->report_ns;
+
+	while (now - start > longest &&
+	       !atomic_compare_exchange_weak(&hog->longest_ns, &longest, now - start))
+		;
+	if (hog->end_ns != 0 && now >= due &&
+	    atomic_compare_exchange_strong(&hog->report_ns, &due,
+					   now + REPORT_SECONDS * NSEC_PER_SEC))
+		fprintf(stderr,
+			"memhog: checked %" PRIu64 ", round %u, longest %" PRIu64 " ms, %" PRIu64
+			" mismatches\n",
+			hog->checked, hog->round, hog->longest_ns / 1000000, hog->mismatches);
+	return now;
 }
 
 static uint64_t *
@@ -131,7 +174,7 @@ report_mismatch(const struct hog *hog, uint64_t page, unsigned expected)
 		fprintf(stderr, "memhog: page %" PRIu64 " is all zeros\n", page);
 		return;
 	}
-	for (unsigned round = 0; round < hog->rounds; round++) {
+	for (unsigned round = 0; round <= hog->round; round++) {
 		if (page_holds(hog, page, round)) {
 			fprintf(stderr,
 				"memhog: page %" PRIu64 " is of round %u, should be of round %u\n",
@@ -187,7 +230,7 @@ show_progress(const struct hog *hog, const char *what, unsigned round, uint64_t 
 {
 	uint64_t tenth = hog->pages / 10;
 
-	if (tenth != 0 && done % tenth == 0)
+	if (hog->end_ns == 0 && tenth != 0 && done % tenth == 0)
 		fprintf(stderr, "memhog: %s %u: %" PRIu64 " %%, %" PRIu64 " mismatches\n", what,
 			round, done / tenth * 10, hog->mismatches);
 }
@@ -196,10 +239,12 @@ static void
 write_all(struct hog *hog)
 {
 	double start = now_seconds();
+	uint64_t now = now_ns();
 
-	for (uint64_t page = 0; page < hog->pages; page++) {
+	for (uint64_t page = 0; page < hog->pages && !is_time_up(hog, now); page++) {
 		write_page(hog, page, 0);
 		show_progress(hog, "write", 0, page + 1);
+		now = page_done(hog, now);
 	}
 	hog->write_seconds = now_seconds() - start;
 	fprintf(stderr, "memhog: write done\n");
@@ -211,17 +256,20 @@ read_some(void *arg)
 {
 	struct hog *hog = arg;
 	const unsigned round = hog->round;
+	uint64_t now = now_ns();
 	uint64_t i;
 
-	while ((i = atomic_fetch_add(&hog->next, 1)) < hog->pages) {
+	while (!is_time_up(hog, now) && (i = atomic_fetch_add(&hog->next, 1)) < hog->pages) {
 		uint64_t page = permute(i, hog->pages, hog->seed + round);
 
 		check_page(hog, page, round);
+		atomic_fetch_add(&hog->checked, 1);
 		if (is_rewritten_in(hog, page, round))
 			write_page(hog, page, round);
 		if (hog->frees && round == hog->rounds)
 			(void)madvise(page_at(hog, page), PAGE_SIZE, MADV_DONTNEED);
 		show_progress(hog, "round", round, atomic_fetch_add(&hog->done, 1) + 1);
+		now = page_done(hog, now);
 	}
 	return NULL;
 }
@@ -246,17 +294,23 @@ read_all(struct hog *hog, unsigned round)
 	(void)read_some(hog);
 	while (started > 0)
 		(void)pthread_join(threads[--started], NULL);
-	hog->round_seconds[round - 1] = now_seconds() - start;
+	if (r == 0 && hog->done == hog->pages) {
+		if (round <= MAX_ROUNDS)
+			hog->round_seconds[round - 1] = now_seconds() - start;
+		hog->rounds_done = round;
+	}
 	return r;
 }
 
 static void
 print_result(const struct hog *hog)
 {
-	printf("{\"pages\": %" PRIu64 ", \"rounds\": %u, \"mismatches\": %" PRIu64
+	printf("{\"pages\": %" PRIu64 ", \"rounds\": %u, \"checked\": %" PRIu64
+	       ", \"mismatches\": %" PRIu64 ", \"longest_ms\": %" PRIu64
 	       ", \"write_seconds\": %.3f, \"round_seconds\": [",
-	       hog->pages, hog->rounds, hog->mismatches, hog->write_seconds);
-	for (unsigned i = 0; i < hog->rounds; i++)
+	       hog->pages, hog->rounds_done, hog->checked, hog->mismatches,
+	       hog->longest_ns / 1000000, hog->write_seconds);
+	for (unsigned i = 0; i < hog->rounds_done && i < MAX_ROUNDS; i++)
 		printf("%s%.3f", i == 0 ? "" : ", ", hog->round_seconds[i]);
 	printf("]}\n");
 }
@@ -264,10 +318,11 @@ print_result(const struct hog *hog)
 static void
 usage(void)
 {
-	fputs("usage: memhog --size BYTES[K|M|G] [--rounds N] [--threads N] [--free]\n             "
-	      " [--seed N]\n"
+	fputs("usage: memhog --size BYTES[K|M|G] [--rounds N | --seconds N] [--threads N]\n"
+	      "              [--free] [--seed N]\n"
 	      "Writes a pattern over BYTES of memory, then reads it back N times (default 2),\n"
-	      "with N threads (default 1), and with --free frees a page after its last check.\n"
+	      "or until N seconds are over, then in the middle of a pass, with N threads (default\n"
+	      "1), and with --free frees a page after its last check.\n"
 	      "Exit status: 0 every page was right, 1 some were not, 2 it could not run.\n",
 	      stderr);
 	exit(2);
@@ -296,11 +351,15 @@ static void
 parse_options(struct hog *hog, int argc, char **argv)
 {
 	static const struct option options[] = {
-		{"size", required_argument, NULL, 's'},	   {"rounds", required_argument, NULL, 'r'},
-		{"threads", required_argument, NULL, 't'}, {"free", no_argument, NULL, 'f'},
-		{"seed", required_argument, NULL, 'e'},	   {NULL, 0, NULL, 0},
+		{"size", required_argument, NULL, 's'},
+		{"rounds", required_argument, NULL, 'r'},
+		{"threads", required_argument, NULL, 't'},
+		{"free", no_argument, NULL, 'f'},
+		{"seed", required_argument, NULL, 'e'},
+		{"seconds", required_argument, NULL, 'd'},
+		{NULL, 0, NULL, 0},
 	};
-	uint64_t rounds = 2, threads = 1;
+	uint64_t rounds = 2, threads = 1, seconds = 0;
 	int option;
 
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -320,6 +379,9 @@ parse_options(struct hog *hog, int argc, char **argv)
 		case 'e':
 			hog->seed = parse_number(optarg, "");
 			break;
+		case 'd':
+			seconds = parse_number(optarg, "");
+			break;
 		default:
 			usage();
 		}
@@ -328,7 +390,8 @@ parse_options(struct hog *hog, int argc, char **argv)
 	    threads == 0 || threads > MAX_THREADS)
 		usage();
 	hog->threads = (unsigned)threads;
-	hog->rounds = (unsigned)rounds;
+	hog->rounds = seconds == 0 ? (unsigned)rounds : UINT_MAX;
+	hog->end_ns = seconds == 0 ? 0 : now_ns() + seconds * NSEC_PER_SEC;
 }
 
 int
@@ -349,7 +412,7 @@ main(int argc, char **argv)
 	}
 
 	write_all(hog);
-	for (unsigned round = 1; round <= hog->rounds; round++) {
+	for (unsigned round = 1; round <= hog->rounds && !is_time_up(hog, now_ns()); round++) {
 		int r = read_all(hog, round);
 
 		if (r != 0) {
