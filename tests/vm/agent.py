@@ -71,6 +71,12 @@ class Job:
         except FileNotFoundError:
             return ""
 
+    def last_output(self):
+        """When it last wrote to stderr, or was started, in seconds since the epoch; also of a
+        dead guest."""
+        path = self._path.with_suffix(".err")
+        return (path if path.exists() else self._path.with_suffix(".cmd")).stat().st_mtime
+
     def report(self):
         """The end of what it wrote."""
         return f"stdout: {self.stdout[-4000:]}\nstderr: {self.stderr[-4000:]}"

@@ -12,6 +12,9 @@ SYSCTLS = "vm.watermark_boost_factor=0 vm.min_free_kbytes=8192 vm.page-cluster=0
 
 CONTROL_TIMEOUT = 15
 
+# For machines of a few hundred MiB, and for tests that do not want to wait.
+LIMITS = "buffers = 8M\nretry_ms = 200\nretry_max_ms = 1000"
+
 
 class Program:
     """One of slabswap's programs, in a guest."""
@@ -29,7 +32,7 @@ class Program:
     def start(self, timeout=30):
         self._job = self.guest.spawn(
             f"exec {self.prefix} {self._build}/{self._name} -c {self._ini}")
-        self._wait(f"test -S {self._control} && {self._ctl()}", timeout)
+        self._wait(f"test -S {self._control} && {self.status_command}", timeout)
 
     def stop(self, timeout=60):
         """SIGTERM; it must end with status 0, and without a word of UBSan's."""
@@ -42,7 +45,7 @@ class Program:
         self._job.wait(20, check=False)
 
     def status(self):
-        return json.loads(self.guest.run(self._ctl(), timeout=CONTROL_TIMEOUT)[1])
+        return json.loads(self.guest.run(self.status_command, timeout=CONTROL_TIMEOUT)[1])
 
     def wait_status(self, condition, timeout=30):
         """The first status that the function likes."""
@@ -53,11 +56,20 @@ class Program:
             time.sleep(0.1)
         return status
 
+    def ended(self):
+        """The exit status, None as long as it runs."""
+        return self._job.poll()
+
+    @property
+    def pid(self):
+        return self._job.pid
+
     @property
     def log(self):
         return self._job.stderr
 
-    def _ctl(self):
+    @property
+    def status_command(self):
         return f"{self._build}/slabswapctl status {self._control}"
 
     def _wait(self, condition, timeout):
@@ -83,22 +95,20 @@ max = {mib}M
 class Server(Program):
     socket = "/run/slabswap/swap0.sock"
 
-    def __init__(self, guest, build, mib, backup="/dev/vda", portal="", limits="", backup_keys=""):
-        self.guest = guest
+    def __init__(self, guest, build, mib, backup="/dev/vda", portal="", limits="", backup_keys="",
+                 slab_mib=16, usual_limits=LIMITS):
         super().__init__(guest, build, "slabswap-nbd", f"""\
 [device]
 name = swap0
 size = {mib}M
-slab_size = 16M
+slab_size = {slab_mib}M
 [backup]
 path = {backup}
 {backup_keys}
 [daemons]
 portals = {portal}
 [limits]
-buffers = 8M
-retry_ms = 200
-retry_max_ms = 1000
+{usual_limits}
 {limits}
 """, "/run/slabswap/swap0.ctl")
 

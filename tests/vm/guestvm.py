@@ -175,6 +175,12 @@ class Guest:
         if self.boot_seconds is None:
             self.boot_seconds = time.monotonic() - self._started
 
+    def ready(self):
+        """Does its agent answer by now?"""
+        while not self._agent.ready and self._agent.receive(0, "ready"):
+            pass
+        return self._agent.ready
+
     def run(self, command, timeout=30, check=True, swappable=False):
         """Run a bash command: (status, stdout). Only swappable ones may be swapped out."""
         return self._agent.run(command, timeout, check, swappable)

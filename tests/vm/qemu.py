@@ -47,22 +47,27 @@ def _kvm_works(kernel):
         probe.wait()
 
 
-def start(arguments, **popen):
+def start(arguments, **options):
     """Popen of qemu. It dies with the thread that calls this, which should be the main one."""
+    command = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
+               "-no-reboot", *arguments]
+    return popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                 start_new_session=True, **options)
+
+
+def popen(command, death_signal=signal.SIGKILL, **options):
+    """Popen of what gets the signal when the thread that calls this ends."""
     libc = ctypes.CDLL(None, use_errno=True)
     parent = os.getpid()
 
     def die_with_parent():
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        libc.prctl(PR_SET_PDEATHSIG, death_signal)
         # A KVM that cannot run ends in abort(): no gigabyte of core for that.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if os.getppid() != parent:
             os._exit(1)
 
-    command = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
-               "-no-reboot", *arguments]
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                            start_new_session=True, preexec_fn=die_with_parent, **popen)
+    return subprocess.Popen(command, preexec_fn=die_with_parent, **options)
 
 
 class Monitor:
