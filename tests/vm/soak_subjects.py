@@ -99,14 +99,21 @@ class NbdkitProxy(Subject):
     """The kernel over a Unix socket to a proxy on the client, which speaks to the donor."""
 
     options = ""
+    limits = ":"
     socket = "/run/nbdkit.sock"
 
     def start(self, donor):
         nbdkit_memory(donor, self.mib)
+        # It has 192 MiB of zeros, which the kernel refuses a machine with less memory.
+        self.client.run("sysctl -q -w vm.overcommit_memory=1")
         self._job = self.client.spawn(
-            f"echo -1000 >/proc/self/oom_score_adj; ulimit -s 256\nexec {LAUNCHER} nbdkit -f {self.options} "
+            f"echo -1000 >/proc/self/oom_score_adj; {self.limits}\n"
+            f"exec {LAUNCHER} nbdkit -f {self.options} "
             f"-U {self.socket} nbd hostname={donor.address} port={NBDKIT_PORT}")
-        self.client.wait_for(f"test -S {self.socket}")
+        self.client.wait_for(f"test -S {self.socket} || ! kill -0 {self._job.pid}", timeout=60)
+        status = self._job.poll()
+        assert status is None, f"nbdkit ended with status {status} {self.log()}"
+        self.client.run("sysctl -q -w vm.overcommit_memory=0")
         self.client.run(f"nbd-client -unix {self.socket} /dev/nbd0 -b 4096 -swap")
         self.client.wait_for("test $(blockdev --getsize64 /dev/nbd0) -gt 0")
 
@@ -129,6 +136,7 @@ class NbdkitProxySwap(NbdkitProxy):
     """The same, locked into memory as its manual wants it for swap; the small stacks let it start."""
 
     options = "--swap"
+    limits = "ulimit -s 512"
 
 
 def nbdkit_memory(donor, mib):
