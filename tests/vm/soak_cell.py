@@ -275,7 +275,8 @@ def result_of(cell, outcome, detail, seconds):
     if outcome == "panic" and any("blocked for more than" in line for line in complaints):
         outcome = "hang (hung task)"
     kills = OOM_KILL.findall("\n".join(complaints))
-    if outcome == "ok" and mismatches:
+    if mismatches:
+        # Whatever else followed from it.
         outcome = "mismatch"
     elif outcome == "ok" and kills:
         outcome = "OOM kill"

@@ -4,7 +4,7 @@ import deploy
 
 SLAB_MIB = 64
 NBDKIT_PORT = 10809
-# As the unit of slabswap-nbd has it; nbdkit gets the same.
+# The priority that slabswap-nbd takes by itself.
 LAUNCHER = "chrt -f 2"
 
 
@@ -55,8 +55,8 @@ class Slabswap(Subject):
         self._daemon_on(donor)
         memory = int(self.client.run("awk '/^MemTotal/ {print $2}' /proc/meminfo")[1]) >> 10
         self._server = deploy.Server(self.client, self.build, self.mib, portal=self._daemons[0].portal,
-                                     slab_mib=SLAB_MIB, launcher=LAUNCHER,
-                                     limits=f"buffers = {max(4, memory // 16)}M")
+                                     slab_mib=SLAB_MIB,
+                                     usual_limits=f"buffers = {max(4, memory // 16)}M")
         self._server.start()
         self._server.wait_up()
         self.status_command = self._server.status_command
