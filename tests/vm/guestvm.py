@@ -200,6 +200,14 @@ class Guest:
     def alive(self):
         return self._process.poll() is None
 
+    def cpu_seconds(self):
+        """What its processor has had of this host's since it was switched on; 0 of a dead one."""
+        try:
+            fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def rdma_up(self):
         """Soft-RoCE on eth0, and what user space needs for it; the kernel's nbd."""
         # 6.12's rxe asks the crypto layer for a CRC-32 without loading it

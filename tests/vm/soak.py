@@ -103,8 +103,8 @@ def problems_of(result):
 
 
 def table(results):
-    """Markdown; the numbers of all rows but the last are of the load's whole time."""
-    columns = ("kernel", "MiB", "swap on", "outcome", "s", "out", "in", "remote", "checked",
+    """Markdown."""
+    columns = ("kernel", "MiB", "swap on", "outcome", "s", "CPU", "out", "in", "remote", "checked",
                "wrong", "longest", "files", "power off")
     lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
     for r in sorted(results, key=lambda r: (r["kernel"], r["mib"], list(NAMES).index(r["subject"]))):
@@ -113,9 +113,10 @@ def table(results):
         lines.append("| " + " | ".join(str(value) for value in (
             r["kernel"], r["mib"], NAMES[r["subject"]],
             f"**{r['outcome']}**" if r["outcome"] != "ok" else "ok", r["seconds"],
-            r["swapped_out"], r["swapped_in"], remote, r["checked"], r["mismatches"],
+            f"{r['cpu_seconds']} s", r["swapped_out"], r["swapped_in"], remote, r["checked"], r["mismatches"],
             f"{r['longest_ms'] / 1000:.1f} s", r["writeback_mib"], r["donor_losses"])) + " |")
-    lines += ["", "kernel and MiB: of the client. s: how long the load ran. out, in: pages swapped. "
+    lines += ["", "kernel and MiB: of the client. s: how long the load ran. CPU: what the client had "
+              "of this machine's. out, in: pages swapped. "
               "remote: share of what was read that the donor had. checked: pages whose content a hog "
               "compared, wrong: with another than it should be. longest: until a hog had a page. "
               "files: MiB written to another disk meanwhile. power off: of the donor."]

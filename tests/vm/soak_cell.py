@@ -8,6 +8,7 @@ subject hung: that is a result.
 import argparse
 import datetime
 import json
+import os
 import re
 import sys
 import time
@@ -63,6 +64,7 @@ class Cell:
         self.status = {}
         self.swapped = (0, 0)
         self.written_mib = 0
+        self.cpu_seconds = 0
         self._booting = False
         self._turn_at = 0
         self._sampler = None
@@ -114,6 +116,7 @@ class Cell:
         sample_at = started
         while any(hog.poll() is None for hog in self.hogs):
             now = time.monotonic()
+            self.cpu_seconds = self.client.cpu_seconds() or self.cpu_seconds
             self._check_alive(now - started)
             if now >= sample_at:
                 self._sample()
@@ -143,8 +146,11 @@ class Cell:
             return
         if self._sampler:
             self._take_sample()
-        self._sampler = self.client.spawn(
-            f"cat /proc/vmstat; echo vdb $(cat /sys/block/vdb/stat); {self.subject.status_command}")
+        try:
+            self._sampler = self.client.spawn(f"cat /proc/vmstat; echo vdb $(cat /sys/block/vdb/stat); "
+                                              f"{self.subject.status_command}")
+        except guestvm.GuestTimeout as error:
+            self._say(f"no sample: {error}")
 
     def _take_sample(self):
         lines = self._sampler.stdout.splitlines()
@@ -161,15 +167,7 @@ class Cell:
         """The donor serves for a while, is off for a while, boots."""
         now = time.monotonic()
         if self._booting:
-            if not self.donor.ready():
-                return
-            self._booting = False
-            self.donor.wait_ready()
-            self.donor.rdma_up()
-            self.subject.donor_returned(self.donor)
-            self.returns += 1
-            self._turn_at = time.monotonic() + self._donor_up_seconds()
-            self._say("donor: serves again")
+            self._serve_when_up()
         elif now < self._turn_at:
             return
         elif self.donor.alive():
@@ -181,6 +179,25 @@ class Cell:
             self._say("donor: boots")
             self.donor = self._boot_donor()
             self._booting = True
+
+    def _serve_when_up(self):
+        try:
+            if not self.donor.ready():
+                return
+            self._booting = False
+            self.donor.wait_ready()
+            self.donor.rdma_up()
+            self.subject.donor_returned(self.donor)
+        except (guestvm.GuestError, AssertionError) as error:
+            # On so busy a machine; another boot may do better.
+            self._say(f"donor: does not serve: {error}")
+            self._booting = False
+            self.run.forget(self.donor)
+            self._turn_at = time.monotonic()
+            return
+        self.returns += 1
+        self._turn_at = time.monotonic() + self._donor_up_seconds()
+        self._say("donor: serves again")
 
     def _donor_up_seconds(self):
         """Five to eight losses in ten minutes, at least one in a short run."""
@@ -249,9 +266,13 @@ class Cell:
 
 def measure(cell):
     """The whole run: its outcome, and how long the load ran."""
-    started = time.monotonic()
     try:
         cell.set_up()
+    except (guestvm.GuestError, AssertionError, OSError):
+        return "no set-up", traceback.format_exc(), 0
+    except Trouble as trouble:
+        return trouble.outcome, str(trouble), 0
+    try:
         started = time.monotonic()
         cell.load()
         cell.watch()
@@ -287,6 +308,7 @@ def result_of(cell, outcome, detail, seconds):
         "date": f"{datetime.datetime.now():%Y-%m-%d %H:%M}", "kernel": cell.run.kernel.series,
         "mib": options.mib, "subject": options.subject, "power_off": options.power_off,
         "hog_mib": cell.hog_mib, "seconds_wanted": options.seconds, "seconds": round(seconds),
+        "cpu_seconds": round(cell.cpu_seconds), "load": os.getloadavg()[1],
         "outcome": outcome, "detail": detail, "complaints": complaints, "oom_kills": kills,
         "checked": checked, "mismatches": mismatches, "longest_ms": longest,
         "swapped_out": cell.swapped[0], "swapped_in": cell.swapped[1],

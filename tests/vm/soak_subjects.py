@@ -67,7 +67,7 @@ class Slabswap(Subject):
 
     def _daemon_on(self, donor):
         self._daemons.append(deploy.Daemon(donor, self.build, self.mib, SLAB_MIB))
-        self._daemons[-1].start()
+        self._daemons[-1].start(timeout=60)
 
     def pid(self):
         return self._server.pid
