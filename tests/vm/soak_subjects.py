@@ -4,8 +4,6 @@ import deploy
 
 SLAB_MIB = 64
 NBDKIT_PORT = 10809
-# The priority that slabswap-nbd takes by itself.
-LAUNCHER = "chrt -f 2"
 
 
 class Subject:
@@ -96,7 +94,10 @@ class NbdClient(Subject):
 
 
 class NbdkitProxy(Subject):
-    """The kernel over a Unix socket to a proxy on the client, which speaks to the donor."""
+    """The kernel over a Unix socket to a proxy on the client, which speaks to the donor.
+
+    As its manual has it, but for the OOM killer: it is not to blame for what nobody told it.
+    """
 
     options = ""
     limits = ":"
@@ -108,7 +109,7 @@ class NbdkitProxy(Subject):
         self.client.run("sysctl -q -w vm.overcommit_memory=1")
         self._job = self.client.spawn(
             f"echo -1000 >/proc/self/oom_score_adj; {self.limits}\n"
-            f"exec {LAUNCHER} nbdkit -f {self.options} "
+            f"exec nbdkit -f {self.options} "
             f"-U {self.socket} nbd hostname={donor.address} port={NBDKIT_PORT}")
         self.client.wait_for(f"test -S {self.socket} || ! kill -0 {self._job.pid}", timeout=60)
         status = self._job.poll()
