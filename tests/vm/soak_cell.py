@@ -28,6 +28,8 @@ HUNG_TASK_SECONDS = 60
 SAMPLE_SECONDS = 10
 FINISH_SECONDS = 120
 DONOR_OFF_SECONDS = 10
+# For the server to see that the donor is gone, before the end.
+NOTICE_SECONDS = 20
 DROP_IN = guestvm.REPO / "conf/sysctl.d/60-slabswap.conf"
 WRITEBACK_MIB = 1024
 COMPLAINTS_MAX = 20
@@ -66,7 +68,7 @@ class Cell:
         self.written_mib = 0
         self.cpu_seconds = 0
         self._booting = False
-        self._turn_at = 0
+        self._turn_at = self._last_loss_at = 0
         self._sampler = None
         self._stalled = False
 
@@ -113,6 +115,7 @@ class Cell:
     def watch(self):
         started = time.monotonic()
         self._turn_at = started + self._donor_up_seconds()
+        self._last_loss_at = started + self.options.seconds - NOTICE_SECONDS
         sample_at = started
         while any(hog.poll() is None for hog in self.hogs):
             now = time.monotonic()
@@ -170,12 +173,12 @@ class Cell:
             self._serve_when_up()
         elif now < self._turn_at:
             return
-        elif self.donor.alive():
+        elif self.donor.alive() and now < self._last_loss_at:
             self._say("donor: power off")
             self.run.forget(self.donor)
             self.losses += 1
             self._turn_at = now + DONOR_OFF_SECONDS
-        else:
+        elif not self.donor.alive():
             self._say("donor: boots")
             self.donor = self._boot_donor()
             self._booting = True
