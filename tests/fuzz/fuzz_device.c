@@ -302,7 +302,8 @@ end(struct run *r)
 	if (!world_is_distrusted(w))
 		world_check_remote(w);
 	status = world_stop(w);
-	FUZZ_CHECK(status == 0);
+	/* Lost pages are an error to the last. */
+	FUZZ_CHECK(status == (world_stats(w).pages_lost > 0 ? -EIO : 0));
 	FUZZ_CHECK(world_stats(w).pages_degraded == 0);
 	FUZZ_CHECK(world_stats(w).slabs_mapped == 0);
 	if (!world_is_distrusted(w) && world_stats(w).pages_lost == 0)

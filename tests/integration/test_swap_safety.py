@@ -20,11 +20,20 @@ def bare():
     return WITHOUT
 
 
+def locks_memory():
+    """A build with a sanitizer does not: its shadow is larger than any memory."""
+    with open(harness.built("slabswap-nbd"), "rb") as program:
+        return b"__asan_init" not in program.read()
+
+
 def test_each_refused_step_is_one_line(t):
     log = Device(t, wrapper=bare()).process.log()
     for step, grants in (("PR_SET_IO_FLUSHER", "CAP_SYS_RESOURCE"), ("oom_score_adj", "OOMScoreAdjust=-1000"),
-                         ("mlockall", "LimitMEMLOCK=infinity"), ("SCHED_FIFO", "CAP_SYS_NICE")):
+                         ("SCHED_FIFO", "CAP_SYS_NICE"), ("mlockall", "LimitMEMLOCK=infinity")):
         lines = [line for line in log.splitlines() if f"swap safety: {step}: " in line]
+        if step == "mlockall" and not locks_memory():
+            assert not lines
+            return
         assert len(lines) == 1 and grants in lines[0], (step, lines)
     needs, limit = re.search(r"it needs (\d+) bytes, RLIMIT_MEMLOCK is (\d+)", log).groups()
     assert int(needs) > 16 * device.MIB and int(limit) == device.MIB, log
