@@ -62,7 +62,7 @@ class Program:
 
     @property
     def pid(self):
-        return self._job.pid
+        return self._job.pid if self._job else None
 
     @property
     def log(self):

@@ -48,6 +48,7 @@ class Slabswap(Subject):
         super().__init__(client, build, mib)
         # One for each life of the donor.
         self._daemons = []
+        self._server = None
 
     def start(self, donor):
         self._daemon_on(donor)
@@ -77,7 +78,8 @@ class Slabswap(Subject):
         return []
 
     def log(self):
-        return "\n".join([self._server.log, *("--- daemon\n" + daemon.log for daemon in self._daemons)])
+        server = self._server.log if self._server and self._server.pid else ""
+        return "\n".join([server, *("--- daemon\n" + daemon.log for daemon in self._daemons)])
 
     def stop(self):
         self._server.detach()
@@ -101,6 +103,7 @@ class NbdkitProxy(Subject):
 
     options = ""
     limits = ":"
+    _job = None
     socket = "/run/nbdkit.sock"
 
     def start(self, donor):
@@ -119,14 +122,14 @@ class NbdkitProxy(Subject):
         self.client.wait_for("test $(blockdev --getsize64 /dev/nbd0) -gt 0")
 
     def pid(self):
-        return self._job.pid
+        return self._job.pid if self._job else None
 
     def errors(self):
         ended = self._job.poll()
         return [] if ended is None else [f"nbdkit ended with status {ended}"]
 
     def log(self):
-        return self._job.stderr
+        return self._job.stderr if self._job else ""
 
     def stop(self):
         super().stop()
