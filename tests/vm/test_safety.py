@@ -53,7 +53,7 @@ class Row:
 
 ROWS = [
     Row("raw", DEFAULTS, quick=True),
-    Row("raw", DEFAULTS, "HUNG", realtime=0, server=NO_FLUSHER, quick=True),
+    Row("raw", DEFAULTS, "HUNG", realtime=0, server=NO_FLUSHER),
     Row("file", DEFAULTS, "any"),
     Row("filled", DEFAULTS, "any"),
     Row("filled", ASKED),
