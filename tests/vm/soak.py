@@ -160,7 +160,7 @@ def parse(arguments=None):
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, two guests each")
     parser.add_argument("--out", type=Path, help="folder of the results, BUILD/soak")
     parser.add_argument("--table", type=Path, metavar="FOLDER", help="only print that of FOLDER")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     options.out = options.out or options.build / "soak"
     return options
 
