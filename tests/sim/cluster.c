@@ -234,9 +234,35 @@ peers_are_gone(struct sim *sim)
 	return true;
 }
 
+static bool
+peers_are_answered(struct sim *sim)
+{
+	for (uint32_t i = 0; i < sim->plan.n_peers; i++)
+		if (!sim_peer_is_answered(&sim->peers[i]))
+			return false;
+	return true;
+}
+
+/* Until the last host that stands still goes on. */
+static uint64_t
+pause_ns(struct sim *sim)
+{
+	uint64_t until_ns = sim_now(sim);
+
+	for (uint32_t i = 0; i < sim->plan.n_daemons; i++)
+		if (sim->daemons[i].host.paused_until_ns > until_ns)
+			until_ns = sim->daemons[i].host.paused_until_ns;
+	return until_ns - sim_now(sim);
+}
+
 static void
 peers_end(struct sim *sim)
 {
+	for (uint32_t i = 0; i < sim->plan.n_peers; i++)
+		sim_peer_calm(&sim->peers[i]);
+	/* Before the daemon gives them up for their silence. */
+	if (!run_until(sim, peers_are_answered, NSEC_PER_SEC + pause_ns(sim)))
+		sim_fail(DAEMON_2, "a client's UNMAP is not answered");
 	for (uint32_t i = 0; i < sim->plan.n_peers; i++)
 		sim_peer_stop(&sim->peers[i]);
 	if (!run_until(sim, peers_are_gone, deadline_ns(&sim->plan)))

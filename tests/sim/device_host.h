@@ -69,6 +69,8 @@ struct sim_device_host {
 	uint32_t *seen_backup;
 	uint8_t seen_state[SIM_SLABS_MAX];
 	uint8_t seen_daemon[SIM_SLABS_MAX];
+	uint64_t kept_ns; /* when a write that the backup had refused was there last */
+	uint64_t mapping_since_ns[SIM_SLABS_MAX];
 	uint16_t n_buffer_users[SIM_BUFFER_PAGES];
 	bool is_buffer_written[SIM_BUFFER_PAGES]; /* by the operation that uses it */
 	uint64_t down_ns[SIM_DAEMONS_MAX];	  /* when its session ended; 0: it did not yet */

@@ -83,13 +83,16 @@ daemon_fault(struct sim *sim, const struct plan_fault *pf)
 		return;
 	case FAULT_DAEMON_SLOW:
 		sim->counts[pf->kind]++;
-		dh->host.paused_until_ns = until_ns;
+		sim_host_pause(&dh->host, until_ns);
 		return;
 	case FAULT_CONNECT_REFUSED:
 		net->refuse_connects_ns[host] = until_ns;
 		return;
 	case FAULT_GRANT:
 		net->refuse_grants_ns[host] = until_ns;
+		return;
+	case FAULT_GRANT_SLOW:
+		net->slow_grants_ns[host] = until_ns;
 		return;
 	case FAULT_GRANT_FAILS:
 		net->fail_grants[host]++;
@@ -118,7 +121,7 @@ server_fault(struct sim *sim, const struct plan_fault *pf)
 	switch (pf->kind) {
 	case FAULT_SERVER_SLOW:
 		sim->counts[pf->kind]++;
-		dh->host.paused_until_ns = sim_now(sim) + pf->until_ns - pf->at_ns;
+		sim_host_pause(&dh->host, sim_now(sim) + pf->until_ns - pf->at_ns);
 		return;
 	case FAULT_CRASH:
 	case FAULT_POWER:
@@ -187,7 +190,7 @@ begin_cb(struct sim_event *ev)
 		  pf->device, pf->daemon, pf->value);
 	f->is_on = true;
 	if (pf->kind <= FAULT_DAEMON_SLOW || pf->kind == FAULT_CONNECT_REFUSED ||
-	    pf->kind == FAULT_REVOKE_FAILS)
+	    pf->kind == FAULT_REVOKE_FAILS || pf->kind == FAULT_GRANT_SLOW)
 		sim_host_trouble(sim_host_at(sim, daemon_host(pf)), felt_ns);
 	if (pf->kind == FAULT_SERVER_SLOW || (pf->kind >= FAULT_CRASH && pf->kind < FAULT_KINDS))
 		sim_host_trouble(&sim->devices[pf->device].host, felt_ns);
@@ -264,6 +267,7 @@ faults_heal(struct sim *sim)
 		net->fail_revokes[i] = 0;
 		net->refuse_connects_ns[i] = 0;
 		net->refuse_grants_ns[i] = 0;
+		net->slow_grants_ns[i] = 0;
 	}
 	for (uint32_t i = 0; i < sim->plan.n_daemons; i++) {
 		sim->daemons[i].memory.fail_fills_ns = 0;

@@ -57,6 +57,13 @@ sim_host_init(struct sim_host *h, struct sim *sim, uint32_t index,
 }
 
 void
+sim_host_pause(struct sim_host *h, uint64_t until_ns)
+{
+	if (until_ns > h->paused_until_ns)
+		h->paused_until_ns = until_ns;
+}
+
+void
 sim_host_trouble(struct sim_host *h, uint64_t until_ns)
 {
 	if (until_ns > h->troubled_until_ns)

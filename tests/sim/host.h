@@ -34,6 +34,8 @@ void sim_host_init(struct sim_host *h, struct sim *sim, uint32_t index,
 void sim_host_touch(struct sim_host *h);
 /* The host stands still: queues @ev for when it goes on, and returns true. */
 bool sim_host_is_late(struct sim_host *h, struct sim_event *ev);
+/* It stands still; what waits already is not moved, so a pause never ends earlier. */
+void sim_host_pause(struct sim_host *h, uint64_t until_ns);
 void sim_host_trouble(struct sim_host *h, uint64_t until_ns);
 
 #endif /* TESTS_SIM_HOST_H */

@@ -46,6 +46,7 @@ struct sim_net {
 	uint32_t fail_ops[SIM_HOSTS_MAX]; /* that many operations fail */
 	uint64_t refuse_connects_ns[SIM_HOSTS_MAX];
 	uint64_t refuse_grants_ns[SIM_HOSTS_MAX];
+	uint64_t slow_grants_ns[SIM_HOSTS_MAX];
 	uint32_t fail_grants[SIM_HOSTS_MAX];
 	uint32_t fail_revokes[SIM_HOSTS_MAX];
 };

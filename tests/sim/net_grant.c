@@ -135,14 +135,20 @@ wait(struct sim_grant *g, tp_grant_fn *fn, void *arg)
 {
 	struct sim *sim = g->conn->tp->net->sim;
 
+	const uint32_t host = g->conn->tp->host->index;
+	uint64_t ns = rng_between(&sim->rng, 0, 2 * sim->plan.net_ns);
+
 	g->fn = fn;
 	g->arg = arg;
 	if (g->conn->is_ending && rng_percent(&sim->rng, 50))
 		return;
 	g->is_waiting = true;
 	sim_clock_cancel(&sim->clock, &g->conn->step_ev); /* down() waits for it */
-	sim_clock_at(&sim->clock, &g->ev,
-		     sim_now(sim) + rng_between(&sim->rng, 0, 2 * sim->plan.net_ns));
+	if (!g->is_revoking && g->conn->tp->net->slow_grants_ns[host] > sim_now(sim)) {
+		sim->counts[FAULT_GRANT_SLOW]++;
+		ns += rng_between(&sim->rng, 3, 10) * sim->plan.op_timeout_ns;
+	}
+	sim_clock_at(&sim->clock, &g->ev, sim_now(sim) + ns);
 }
 
 int

@@ -79,7 +79,25 @@ oracle_device_started(struct sim_device_host *dh)
 	memset(dh->seen_state, 0, sizeof(dh->seen_state));
 	memset(dh->seen_daemon, 0, sizeof(dh->seen_daemon));
 	memset(dh->down_ns, 0, sizeof(dh->down_ns));
+	dh->kept_ns = 0;
 	oracle_all_copies(dh);
+}
+
+/* Device 5: a MAP that is not answered ends the session, however well PING does. */
+static void
+check_mapping(struct sim_device_host *dh, uint32_t slab, const struct arena_slab *s)
+{
+	const struct sim *sim = dh->host.sim;
+	/* Each answer to another MAP begins the time anew. */
+	const uint64_t most_ns = MAP_ANSWER_TIMEOUTS * sim->plan.op_timeout_ns * sim->plan.n_slabs +
+				 2 * sim->plan.ping_ns + 10 * sim->plan.lag_ns;
+
+	if (s->state != SLAB_STATE_MAPPING || dh->seen_state[slab] != SLAB_STATE_MAPPING ||
+	    dh->host.troubled_until_ns >= sim_now(sim))
+		dh->mapping_since_ns[slab] = sim_now(sim);
+	else if (sim_now(sim) - dh->mapping_since_ns[slab] > most_ns)
+		sim_fail(DEVICE_5, "device %u: slab %u waits for its mapping without end",
+			 dh->index, slab);
 }
 
 /* Device 4, as far as slabs are given up today: only with the session of their daemon. */
@@ -98,6 +116,7 @@ check_slabs(struct sim_device_host *dh)
 			sim_fail(DEVICE_4,
 				 "device %u: slab %u was given up though its daemon is there",
 				 dh->index, i);
+		check_mapping(dh, i, s);
 		if (s->state == SLAB_STATE_MAPPED && d->remotes[s->daemon].state != REMOTE_UP)
 			sim_fail(DEVICE_5,
 				 "device %u: slab %u is mapped on a daemon without session",
@@ -112,6 +131,8 @@ oracle_device_turn(struct sim_device_host *dh)
 {
 	const struct arena *a = &dh->dev->arena;
 
+	if (dh->dev->n_kept > 0)
+		dh->kept_ns = sim_now(dh->host.sim);
 	for (uint32_t block = 0; block < a->n_blocks; block++) {
 		const struct arena_block *b = &a->blocks[block];
 		const bool is_mapped = a->slabs[block / a->slab_blocks].state == SLAB_STATE_MAPPED;

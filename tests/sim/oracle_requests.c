@@ -7,6 +7,7 @@
 #include "sim/guard.h"
 #include "sim/oracle.h"
 #include "sim/world.h"
+#include "slab/core.h"
 
 static uint32_t
 page_of(uint64_t offset_bytes)
@@ -63,7 +64,8 @@ has_disk_trouble(const struct sim_request *r)
 		if (d->sync_error_ns >= r->submitted_ns)
 			return true;
 	if (io->kind == BACKEND_FLUSH)
-		return d->n_bad > 0 || d->error_ns >= r->submitted_ns;
+		return d->n_bad > 0 || d->error_ns >= r->submitted_ns ||
+		       r->device->dev->n_kept > 0 || r->device->kept_ns >= r->submitted_ns;
 	for (uint32_t page = page_of(io->offset_bytes);
 	     page <= page_of(io->offset_bytes + io->length_bytes - 1); page++)
 		if (d->pages[page].is_bad || d->pages[page].error_ns >= r->submitted_ns)
@@ -129,6 +131,15 @@ check_flush(struct sim_request *r)
 	}
 }
 
+static bool
+is_refused(const struct sim_request *r)
+{
+	for (uint32_t i = 0; i < r->n_changes; i++)
+		if (r->device->disk.pages[r->changes[i].page].is_bad)
+			return true;
+	return false;
+}
+
 static void
 check_change(struct sim_request *r)
 {
@@ -142,8 +153,9 @@ check_change(struct sim_request *r)
 	for (uint32_t i = 0; r->status == 0 && i < r->n_changes; i++) {
 		struct change *c = &r->changes[i];
 
-		/* With ack = both a page that the backup refuses is degraded, and answered. */
-		c->is_durable = is_fua || (is_both && !dh->disk.pages[c->page].is_bad);
+		/* With ack = both what the backup refuses, or what stands behind such a write,
+		 * is degraded, and answered. */
+		c->is_durable = is_fua || (is_both && !is_refused(r));
 		if (c->is_durable && io->kind != BACKEND_TRIM)
 			check_on_backup(dh, c->page, &q,
 					is_fua ? "and its FUA was answered"

@@ -44,6 +44,7 @@ say(struct sim_peer *p, struct ctl_msg msg)
 	}
 	if (p->is_hostile && rng_percent(rng(p), 3)) {
 		p->host.sim->n_hostile++;
+		p->has_garbled = true;
 		buf[rng_below(rng(p), (uint32_t)n)] ^= (uint8_t)(1 + rng_below(rng(p), 255));
 		if (rng_percent(rng(p), 20))
 			n = 1 + rng_below(rng(p), (uint32_t)n);
@@ -113,11 +114,12 @@ map(struct sim_peer *p)
 	struct sim_peer_slab *s = &p->slabs[slab];
 	struct ctl_msg msg = {.type = CTL_MAP};
 
-	if (s->is_mapped && !(p->is_hostile && rng_percent(rng(p), 20)))
+	if ((s->is_mapped || s->map_id != 0) && !(p->is_hostile && rng_percent(rng(p), 20)))
 		return;
 	msg.u.map.slab = slab;
 	msg.u.map.generation = s->is_mapped ? s->generation : ++s->generation;
 	say(p, msg);
+	s->map_id = p->request_id;
 }
 
 static void
@@ -203,6 +205,18 @@ mapped(struct sim_peer *p, const struct ctl_mr_info *info)
 }
 
 static void
+unmapped(struct sim_peer *p, struct sim_peer_slab *s, const struct ctl_unmap *u)
+{
+	if (!p->has_garbled && (!s->is_unmapping || s->generation != u->generation))
+		sim_fail(DAEMON_1, "slab %u of a client is unmapped that it did not ask for",
+			 u->slab);
+	s->is_mapped = false;
+	s->is_unmapping = false;
+	s->was_unmapped = true;
+	p->host.sim->n_peer_unmaps++;
+}
+
+static void
 message_cb(void *arg, const void *bytes, size_t length_bytes)
 {
 	struct sim_peer *p = arg;
@@ -216,17 +230,11 @@ message_cb(void *arg, const void *bytes, size_t length_bytes)
 		p->is_joined = true;
 	if (msg.type == CTL_MR_INFO)
 		mapped(p, &msg.u.mr_info);
-	if (msg.type == CTL_UNMAPPED && msg.u.unmap.slab < SIM_PEER_SLABS) {
-		if (!p->slabs[msg.u.unmap.slab].is_unmapping)
-			sim_fail(DAEMON_1,
-				 "slab %u was taken from a client that had not given it "
-				 "back",
-				 msg.u.unmap.slab);
-		p->slabs[msg.u.unmap.slab].is_mapped = false;
-		p->slabs[msg.u.unmap.slab].is_unmapping = false;
-		p->slabs[msg.u.unmap.slab].was_unmapped = true;
-		p->host.sim->n_peer_unmaps++;
-	}
+	for (uint32_t i = 0; msg.type == CTL_REFUSED && i < SIM_PEER_SLABS; i++)
+		if (p->slabs[i].map_id == msg.request_id)
+			p->slabs[i].map_id = 0;
+	if (msg.type == CTL_UNMAPPED && msg.u.unmap.slab < SIM_PEER_SLABS)
+		unmapped(p, &p->slabs[msg.u.unmap.slab], &msg.u.unmap);
 	if (msg.type == CTL_CHALLENGE) {
 		sim_psk(&psk);
 		auth_proof(&psk, AUTH_CLIENT, p->hello, p->hello_bytes, msg.u.challenge.nonce,
@@ -245,6 +253,7 @@ down_cb(void *arg, int reason)
 	assert(!p->op_is_busy);
 	p->conn = NULL;
 	p->is_joined = false;
+	p->has_garbled = false;
 	memset(p->slabs, 0, sizeof(p->slabs));
 }
 
@@ -309,12 +318,31 @@ sim_peer_start(struct sim_peer *p)
 }
 
 void
+sim_peer_calm(struct sim_peer *p)
+{
+	p->is_ending = true;
+	sim_clock_cancel(&p->host.sim->clock, &p->tick_ev);
+}
+
+bool
+sim_peer_is_answered(const struct sim_peer *p)
+{
+	const struct sim_conn *c = p->conn ? sim_conn_of(p->conn) : NULL;
+
+	/* Nor is anything to be expected of a daemon that is gone. */
+	if (!c || p->is_hostile || c->is_ending || !c->peer || c->peer->is_ending)
+		return true;
+	for (uint32_t i = 0; i < SIM_PEER_SLABS; i++)
+		if (p->slabs[i].is_unmapping)
+			return false;
+	return true;
+}
+
+void
 sim_peer_stop(struct sim_peer *p)
 {
 	struct sim *sim = p->host.sim;
 
-	p->is_ending = true;
-	sim_clock_cancel(&sim->clock, &p->tick_ev);
 	if (!p->conn)
 		return;
 	if (rng_percent(&sim->rng, 50)) {

@@ -26,6 +26,7 @@ struct sim_peer_slab {
 	bool was_unmapped;  /* UNMAPPED came: info must not work any more */
 	bool is_written[4]; /* our bytes are in the page */
 	uint32_t generation;
+	uint32_t map_id; /* of the MAP that is not answered; 0: none */
 };
 
 struct sim_peer {
@@ -43,7 +44,8 @@ struct sim_peer {
 	uint32_t n_silent; /* ticks that it says nothing */
 	bool is_joined;
 	bool is_hostile;
-	bool is_ending; /* it does not come back */
+	bool has_garbled; /* on this connection: it may get answers to anything */
+	bool is_ending;	  /* it does not come back */
 
 	struct tp_op op; /* one at a time */
 	bool op_is_busy;
@@ -55,6 +57,9 @@ struct sim_peer {
 
 void sim_peer_init(struct sim_peer *p, struct sim *sim, uint32_t index);
 void sim_peer_start(struct sim_peer *p);
+/* No more requests; those of a kind one are to be answered. */
+void sim_peer_calm(struct sim_peer *p);
+bool sim_peer_is_answered(const struct sim_peer *p);
 /* Goes away for good; is_gone is true when the connection is down. */
 void sim_peer_stop(struct sim_peer *p);
 bool sim_peer_is_gone(const struct sim_peer *p);

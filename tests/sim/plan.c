@@ -25,6 +25,7 @@ static const char *const fault_names[FAULT_KINDS] = {
 	[FAULT_CONNECT_REFUSED] = "connect-refused",
 	[FAULT_GRANT] = "map-refused",
 	[FAULT_GRANT_FAILS] = "grant-fails",
+	[FAULT_GRANT_SLOW] = "grant-slow",
 	[FAULT_REVOKE_FAILS] = "revoke-fails",
 	[FAULT_FILL_FAILS] = "fill-fails",
 	[FAULT_ZERO_FAILS] = "zero-fails",
@@ -91,7 +92,7 @@ make_settings(struct plan *p, struct rng *r)
 	p->client_timeout_ns = p->ping_ns * 4 + p->op_timeout_ns * 2 + NSEC_PER_SEC;
 	p->hello_timeout_ns = PICK(r, NSEC_PER_MSEC, 500, 2000);
 	p->net_ns = PICK(r, 1000, 5, 20, 100, 500);
-	p->disk_ns = PICK(r, 1000, 20, 100, 1000, 5000);
+	p->disk_ns = PICK(r, 1000, 20, 100, 1000, 5000, 20000);
 	p->lag_ns = PICK(r, 1000, 0, 1, 10, 200);
 	p->end_ns = PICK(r, NSEC_PER_MSEC, 5, 20, 100, 400, 1500, 4000);
 }
@@ -258,6 +259,39 @@ make_fault(struct making *m, struct plan_fault *f)
 		make_burst(m, f);
 }
 
+/* Daemons go while the backup is slow and refuses writes, and the slabs are in use again at once. */
+static void
+make_storm(struct making *m)
+{
+	static const enum fault_kind kinds[] = {FAULT_DISK_SLOW, FAULT_DISK_WRITE, FAULT_CUT,
+						FAULT_DAEMON_KILL, FAULT_CUT};
+	struct plan *p = m->p;
+	struct rng *r = &m->r;
+	const uint64_t at_ns = rng_between(r, 0, p->end_ns / 2);
+	const uint64_t ns = 8 * p->disk_ns + 200 * p->net_ns;
+	const uint32_t n_writes = 15 + rng_below(r, 20);
+
+	for (uint32_t i = 0; i < 5 && p->n_faults < SIM_FAULTS_MAX; i++) {
+		struct plan_fault *f = &p->faults[p->n_faults++];
+
+		*f = (struct plan_fault){
+			.at_ns = at_ns + (i < 2 ? 0 : rng_below(r, (uint32_t)ns)),
+			.kind = kinds[i],
+			.daemon = rng_below(r, p->n_daemons),
+			.value = EIO,
+		};
+		f->until_ns = i < 2 ? at_ns + 2 * ns : f->at_ns + ns / 8;
+	}
+	for (uint32_t i = 0; i < n_writes && p->n_ops < SIM_OPS_MAX; i++)
+		p->ops[p->n_ops++] = (struct plan_op){
+			.at_ns = at_ns + rng_below(r, (uint32_t)ns),
+			.kind = rng_percent(r, 85) ? OP_WRITE : OP_READ,
+			.offset_bytes =
+				rng_below(r, (uint32_t)(m->hot_bytes / PAGE_BYTES)) * PAGE_BYTES,
+			.length_bytes = PAGE_BYTES,
+		};
+}
+
 void
 plan_make(struct plan *p, uint64_t seed)
 {
@@ -285,6 +319,8 @@ plan_make(struct plan *p, uint64_t seed)
 		memset(&p->faults[i], 0, sizeof(p->faults[i]));
 		make_fault(&m, &p->faults[i]);
 	}
+	if (p->n_daemons > 0 && rng_percent(r, 10))
+		make_storm(&m);
 }
 
 void

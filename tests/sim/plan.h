@@ -39,6 +39,7 @@ enum fault_kind {
 	FAULT_CONNECT_REFUSED,
 	FAULT_GRANT,	   /* MAP is refused: no grant can be made */
 	FAULT_GRANT_FAILS, /* the bind of a grant fails */
+	FAULT_GRANT_SLOW,  /* the bind takes longer than the client waits */
 	FAULT_REVOKE_FAILS,
 	FAULT_FILL_FAILS, /* the daemon's host has no memory */
 	FAULT_ZERO_FAILS, /* a slab is lost for the daemon */
