@@ -95,6 +95,14 @@ kind_of(const struct plan_op *o)
 	return kinds[o->kind];
 }
 
+/* A read that is answered with what was there shows, whatever page it is. */
+static void
+spoil(uint8_t *bytes, uint32_t length_bytes)
+{
+	for (uint32_t at = 0; at < length_bytes; at += 512)
+		memset(bytes + at, 0xdb, length_bytes - at < 64 ? length_bytes - at : 64);
+}
+
 struct sim_request *
 sim_device_request(struct sim_device_host *dh, const struct plan_op *o)
 {
@@ -115,7 +123,7 @@ sim_device_request(struct sim_device_host *dh, const struct plan_op *o)
 	if (o->kind == OP_READ || o->kind == OP_WRITE)
 		oracle_buffer_got(dh, io->data, io->length_bytes);
 	if (o->kind == OP_READ)
-		memset(io->data, 0xdb, io->length_bytes);
+		spoil(io->data, io->length_bytes);
 	if (o->kind == OP_WRITE) {
 		r->version = r->number;
 		pattern_fill(io->data, r->version, o->offset_bytes, o->length_bytes);

@@ -104,7 +104,6 @@ allow_slowly(const struct page_history *h, uint32_t page, uint32_t from, uint32_
 	static const uint8_t zeros[PAGE_BYTES];
 	bool is_trimmed = false;
 
-	memset(todo, 0, sizeof(todo));
 	memset(todo + from, 1, to - from);
 	memcpy(own + from, bytes + from, to - from);
 	for (const struct change *c = h->newest; c; c = c->older) {
@@ -126,7 +125,7 @@ allow_slowly(const struct page_history *h, uint32_t page, uint32_t from, uint32_
 		/* Below a change that happened nothing can be seen. */
 		if (!is_trimmed && is_definite(c, q))
 			memset(todo + f, 0, t - f);
-		if (!memchr(todo + from, 1, to - from))
+		if (!memchr(todo + from, 1, (size_t)to - from))
 			return true;
 	}
 	for (uint32_t i = from; i < to; i++)
