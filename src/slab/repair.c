@@ -84,6 +84,7 @@ repair_end(struct piece *p)
 	order_main_done(&d->order, &p->order);
 	order_backup_done(&d->order, &p->order);
 	d->n_repairs--;
+	unsafe_remove(d, &p->unsafe);
 	piece_free_if_idle(p);
 }
 
@@ -130,6 +131,10 @@ repair_fetched(struct piece *p, int status)
 		return;
 	}
 	p->order.has_data = true;
+	/* If its daemon goes now, this is the only copy of pages that were written before any
+	 * flush that waits: it has to end before them. */
+	unsafe_add(d, &p->unsafe, false);
+	unsafe_to_front(d, &p->unsafe);
 	p->backup_busy = true;
 	p->backup_op = (struct backup_op){
 		.kind = BACKUP_OP_WRITE,

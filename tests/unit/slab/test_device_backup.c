@@ -588,6 +588,39 @@ flush__waits_for_what_replaces_a_degraded_page(void **state)
 	flush_and_degraded(BACKEND_ZERO);
 }
 
+/* Found by the simulator, seed 1415897: neither degraded nor lost nor kept, and not on the backup. */
+static void
+flush__waits_for_a_repair_that_lost_its_daemon(void **state)
+{
+	struct world *w = dw_new(1, 1, SLAB_ACK_REMOTE);
+	struct world_io *flush;
+
+	(void)state;
+	dw_map(w, 0);
+	fake_backup_fail_writes(world_backup(w), -EIO);
+	assert_int_equal(dw_write(w, P), 0);
+	fake_backup_fail_writes(world_backup(w), 0);
+	world_hold_backup(w, true);
+	world_run(w, 2 * NSEC_PER_SEC);
+	assert_int_equal(fake_backup_pending(world_backup(w)), 1); /* the repair, under way */
+	world_daemon_kill(w, 0, -ECONNRESET);
+	world_settle(w);
+	assert_int_equal(world_stats(w).pages_degraded, 0);
+	assert_int_equal(world_stats(w).pages_lost, 0);
+	flush = world_submit(w, BACKEND_FLUSH, 0, 0, 0);
+	world_settle(w);
+	while (fake_backup_pending(world_backup(w)) > 1) /* a SYNC that does not cover it */
+		fake_backup_step(world_backup(w), 1);
+	world_settle(w);
+	assert_false(flush->is_done);
+	world_hold_backup(w, false);
+	world_settle(w);
+	assert_true(flush->is_done && flush->status == 0);
+	assert_true(fake_backup_is_durable(world_backup(w), P));
+	world_check_backup(w);
+	world_free(w);
+}
+
 static void
 stop__retries_what_the_backup_refused(void **state)
 {
@@ -674,6 +707,7 @@ main(void)
 		cmocka_unit_test(flush__waits_for_what_replaces_a_write_that_failed),
 		cmocka_unit_test(flush__waits_for_what_replaces_a_degraded_page),
 		cmocka_unit_test(flush__waits_for_what_replaces_several_writes),
+		cmocka_unit_test(flush__waits_for_a_repair_that_lost_its_daemon),
 		cmocka_unit_test(stop__retries_what_the_backup_refused),
 		cmocka_unit_test(stop__gives_up_loudly),
 		cmocka_unit_test(stop__pages_lost_before_are_an_error),
