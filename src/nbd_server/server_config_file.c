@@ -17,6 +17,7 @@
 
 static const char *const ack_words[] = {"remote", "both", NULL};
 static const char *const yes_words[] = {"no", "yes", NULL};
+static const char *const realtime_words[] = {"no", "yes", "auto", NULL};
 
 static const struct ini_key server_keys[] = {
 	{"device", "name", INI_STRING, STRING_FIELD(name), .min = 1,
@@ -56,7 +57,7 @@ static const struct ini_key server_keys[] = {
 	 .unit = "ms"},
 	{"limits", "retry_max_ms", INI_NUMBER, FIELD(retry_max_ms), .def = "10000", .min = 10,
 	 .max = 600000, .unit = "ms"},
-	{"limits", "realtime", INI_NUMBER, FIELD(realtime), .def = "2", .min = 0, .max = 10},
+	{"limits", "realtime", INI_WORD, FIELD(realtime), .def = "auto", .words = realtime_words},
 	{"limits", "strict", INI_WORD, FIELD(strict), .def = "no", .words = yes_words},
 };
 #define SERVER_KEY_COUNT (sizeof(server_keys) / sizeof(server_keys[0]))

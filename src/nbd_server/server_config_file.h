@@ -20,6 +20,12 @@ enum server_ack {
 	SERVER_ACK_BOTH,       /* when the backup is too */
 };
 
+enum server_realtime {
+	SERVER_REALTIME_NO = 0,
+	SERVER_REALTIME_YES,
+	SERVER_REALTIME_AUTO, /* when the kernel's settings alone are not enough */
+};
+
 struct server_file_config {
 	/* [device] */
 	char name[CTL_DEVICE_NAME_BYTES]; /* A-Z a-z 0-9 . _ -, not empty */
@@ -46,7 +52,7 @@ struct server_file_config {
 	uint32_t ping_ms;
 	uint32_t retry_ms;     /* first wait before a reconnect */
 	uint32_t retry_max_ms; /* >= retry_ms: waits double up to it */
-	uint32_t realtime;     /* priority of SCHED_FIFO; 0: none */
+	uint32_t realtime;     /* enum server_realtime */
 	uint32_t strict;       /* not 0: no start without all of swap safety */
 };
 

@@ -65,7 +65,7 @@ check_capabilities(struct doctor *d)
 		 "for PR_SET_IO_FLUSHER and to be spared by the OOM killer"},
 		{CAP_IPC_LOCK, "CAP_IPC_LOCK", false, "to lock memory beyond RLIMIT_MEMLOCK"},
 		{CAP_SYS_NICE, "CAP_SYS_NICE", false,
-		 "for real-time priority: a processor when all others wait for memory"},
+		 "for real-time priority, which [limits] realtime takes"},
 	};
 	uint64_t effective = 0, bounding = 0;
 	char status[64] = "/proc/self/status";
@@ -78,6 +78,8 @@ check_capabilities(struct doctor *d)
 		const struct capability *c = &capabilities[i];
 		const uint64_t bit = UINT64_C(1) << c->number;
 
+		if (c->number == CAP_SYS_NICE && d->config->realtime == SERVER_REALTIME_NO)
+			continue;
 		if (effective & bit) {
 			doctor_ok(d, c->name, "there, %s", c->what_for);
 			continue;

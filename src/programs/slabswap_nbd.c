@@ -393,7 +393,7 @@ main(int argc, char **argv)
 		if (cli.is_doctor) {
 			status = doctor_run(&cli, &app->config);
 		} else if (!cli.is_check) {
-			app->safety.realtime = app->config.realtime;
+			app->safety.realtime = (enum server_realtime)app->config.realtime;
 			app->safety.is_strict = app->config.strict;
 			app->safety.reserve_bytes =
 				RESERVE_BYTES + SESSION_BYTES * app->config.portals.count;

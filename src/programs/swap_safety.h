@@ -17,10 +17,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "nbd_server/server_config_file.h"
+
 struct swap_safety {
 	/* Set by the caller: */
-	uint32_t realtime;    /* priority of SCHED_FIFO, 0: left as it is */
-	bool is_strict;	      /* a failed step is an error */
+	enum server_realtime realtime; /* whether to become a real-time task */
+	bool is_strict;		       /* a failed step is an error */
 	size_t reserve_bytes; /* of heap, for what is allocated while serving: new sessions */
 	/* Its own: */
 	uint32_t failed_steps;
@@ -38,8 +40,8 @@ void swap_safety_enter(struct swap_safety *s);
 
 /*
  * Touches and locks everything that is mapped, a reserve of heap and stack
- * included, takes the real-time priority, and looks at every thread, and at the
- * kernel's settings.
+ * included, looks at the kernel's settings, takes the real-time priority if it is
+ * wanted or they make it needed, and looks at every thread.
  *
  * Returns 0; -EPERM after an error line when a step failed and @s is strict.
  */

@@ -27,7 +27,7 @@ def locks_memory():
 
 
 def test_each_refused_step_is_one_line(t):
-    log = Device(t, wrapper=bare()).process.log()
+    log = Device(t, wrapper=bare(), limits={"realtime": "yes"}).process.log()
     for step, grants in (("PR_SET_IO_FLUSHER", "CAP_SYS_RESOURCE"), ("oom_score_adj", "OOMScoreAdjust=-1000"),
                          ("SCHED_FIFO", "CAP_SYS_NICE"), ("mlockall", "LimitMEMLOCK=infinity")):
         lines = [line for line in log.splitlines() if f"swap safety: {step}: " in line]
@@ -40,8 +40,13 @@ def test_each_refused_step_is_one_line(t):
 
 
 def test_realtime_is_optional(t):
-    log = Device(t, wrapper=bare(), limits={"realtime": 0}).process.log()
+    log = Device(t, wrapper=bare(), limits={"realtime": "no"}).process.log()
     assert "SCHED_FIFO" not in log, log
+
+
+def test_realtime_when_the_kernel_makes_it_needed(t):
+    log = Device(t, wrapper=bare()).process.log()
+    assert ("SCHED_FIFO" in log) == ("swap safety: vm." in log), log
 
 
 def test_strict_does_not_start(t):

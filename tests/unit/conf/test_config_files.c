@@ -139,7 +139,7 @@ server__defaults(void **state)
 	assert_int_equal(c->ping_ms, 500);
 	assert_int_equal(c->retry_ms, 500);
 	assert_int_equal(c->retry_max_ms, 10000);
-	assert_int_equal(c->realtime, 2);
+	assert_int_equal(c->realtime, SERVER_REALTIME_AUTO);
 	assert_int_equal(c->strict, 0);
 }
 
@@ -159,7 +159,7 @@ server__every_key(void **state)
 		       "[daemons]\nportals = rdma:10.0.0.1:9400, tcp:[fe80::1]:1\npsk_file = %s\n"
 		       "[limits]\nbuffers = 4M\nop_timeout_ms = 10\nconnect_timeout_ms = 11\n"
 		       "ping_ms = 12\nretry_ms = 13\nretry_max_ms = 13\n"
-		       "realtime = 10\nstrict = yes\n",
+		       "realtime = yes\nstrict = yes\n",
 		       f->psk);
 	check_good(f, true, text);
 	assert_string_equal(c->name, "a.b-c_1");
@@ -175,9 +175,7 @@ server__every_key(void **state)
 	assert_int_equal(c->psk.length_bytes, 16);
 	assert_memory_equal(c->psk.key, "0123456789abcdef", 16);
 	assert_int_equal(c->retry_max_ms, 13);
-	assert_int_equal(c->realtime, 10);
-	assert_int_equal(c->strict, 1);
-	assert_int_equal(c->realtime, 10);
+	assert_int_equal(c->realtime, SERVER_REALTIME_YES);
 	assert_int_equal(c->strict, 1);
 }
 
