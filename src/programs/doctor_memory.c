@@ -15,13 +15,9 @@
 #include "programs/doctor_read.h"
 #include "programs/doctor_report.h"
 #include "programs/doctor_verdict.h"
+#include "programs/server_memory.h"
 
 #define MIB_SHIFT 20
-/* Connections, rings, queues of the network card; requests, by the buffers that they can have;
- * sessions with daemons.  Measured: 301 MiB in all with buffers of 256 MiB. */
-#define HEAP_BYTES (UINT64_C(8) << MIB_SHIFT)
-#define HEAP_SHARE_OF_BUFFERS 6u
-#define HEAP_BYTES_PER_PORTAL (512u << 10)
 /* Above what the server holds: socket buffers, page tables, kernel memory for it. */
 #define CGROUP_MARGIN_BYTES (UINT64_C(64) << MIB_SHIFT)
 
@@ -173,9 +169,9 @@ check_cgroup(struct doctor *d, uint64_t need)
 void
 doctor_check_memory(struct doctor *d)
 {
-	const uint64_t held = d->arena_bytes + HEAP_BYTES +
-			      d->config->buffers_bytes / HEAP_SHARE_OF_BUFFERS +
-			      (uint64_t)HEAP_BYTES_PER_PORTAL * d->config->portals.count;
+	const uint64_t held = d->arena_bytes + SERVER_PROGRAM_BYTES +
+			      d->config->buffers_bytes / SERVER_REQUEST_SHARE +
+			      (uint64_t)SERVER_SESSION_BYTES * d->config->portals.count;
 	uint64_t mapped, resident;
 
 	/* This process has the libraries that the server has. */

@@ -33,6 +33,7 @@
 #include "nbd_server/server.h"
 #include "nbd_server/server_config_file.h"
 #include "programs/doctor.h"
+#include "programs/server_memory.h"
 #include "programs/status_report.h"
 #include "programs/swap_safety.h"
 #include "programs/transports.h"
@@ -40,9 +41,6 @@
 
 #define BACKUP_DEPTH 256u
 #define HOLD_BYTES_MAX (UINT64_C(8) << 20)
-/* Heap for sessions with daemons that come and go: of all portals, and of a few at the same time. */
-#define SESSION_BYTES (512u * 1024u)
-#define RESERVE_BYTES (1024u * 1024u)
 /* Watchers and descriptors of everything but NBD connections, and of each portal: two sessions. */
 #define WATCHERS 64u
 #define WATCHERS_PORTAL 8u
@@ -396,7 +394,8 @@ main(int argc, char **argv)
 			app->safety.realtime = (enum server_realtime)app->config.realtime;
 			app->safety.is_strict = app->config.strict;
 			app->safety.reserve_bytes =
-				RESERVE_BYTES + SESSION_BYTES * app->config.portals.count;
+				SERVER_RESERVE_BYTES +
+				SERVER_SESSION_BYTES * app->config.portals.count;
 			swap_safety_enter(&app->safety);
 			status = app_run(app);
 		}
