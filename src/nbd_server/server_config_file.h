@@ -23,7 +23,7 @@ enum server_ack {
 enum server_realtime {
 	SERVER_REALTIME_NO = 0,
 	SERVER_REALTIME_YES,
-	SERVER_REALTIME_AUTO, /* when the kernel's settings alone are not enough */
+	SERVER_REALTIME_AUTO, /* while memory is short */
 };
 
 struct server_file_config {

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#define MIN_FREE "vm.min_free_kbytes"
 /* What the kernel itself sets with transparent huge pages on 16 GiB or more. */
 #define MIN_FREE_KIB_MAX UINT64_C(65536)
 /* Of the RAM of a smaller machine: 8 MiB of 256. */
@@ -44,6 +45,14 @@ read_sysctl(const char *folder, const char *name, uint64_t *ret_value)
 	return is_read;
 }
 
+uint64_t
+host_needs_min_free_now_kib(const char *sysctl_folder)
+{
+	uint64_t kib;
+
+	return read_sysctl(sysctl_folder, MIN_FREE, &kib) ? kib : 0;
+}
+
 void
 host_needs_check(const char *sysctl_folder, uint64_t memory_bytes,
 		 struct host_need ret_needs[HOST_NEEDS_COUNT])
@@ -53,7 +62,7 @@ host_needs_check(const char *sysctl_folder, uint64_t memory_bytes,
 		 .wanted = 0,
 		 .why = "the kernel raises its watermarks after fragmentation, and the server then "
 			"waits for memory that only it can free"},
-		{.name = "vm.min_free_kbytes",
+		{.name = MIN_FREE,
 		 .is_minimum = true,
 		 .wanted = host_needs_min_free_kib(memory_bytes),
 		 .why = "too little is kept free for sockets and network card while memory is "

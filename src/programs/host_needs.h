@@ -48,6 +48,9 @@ void host_needs_check(const char *sysctl_folder, uint64_t memory_bytes,
  */
 bool host_needs_swaps_to_nbd(const char *swaps, char *ret_device, size_t size);
 
+/* What vm.min_free_kbytes is; 0: not known. */
+uint64_t host_needs_min_free_now_kib(const char *sysctl_folder);
+
 /* What vm.min_free_kbytes has to be on a machine with so much RAM. */
 uint64_t host_needs_min_free_kib(uint64_t memory_bytes);
 

@@ -33,6 +33,8 @@
 #include "nbd_server/server.h"
 #include "nbd_server/server_config_file.h"
 #include "programs/doctor.h"
+#include "programs/host_needs.h"
+#include "programs/realtime.h"
 #include "programs/server_memory.h"
 #include "programs/status_report.h"
 #include "programs/swap_safety.h"
@@ -48,6 +50,7 @@
 struct app {
 	struct server_file_config config;
 	struct swap_safety safety;
+	struct realtime realtime;
 	struct ev_loop *loop;
 	struct transports transports;
 	struct slab_portal portals[INI_LIST_MAX];
@@ -98,6 +101,7 @@ status_cb(void *arg, char *buf, size_t size)
 		.device = app->device,
 		.nbd = app->nbd,
 		.backup = app->backup,
+		.realtime = &app->realtime,
 		.uptime_ns = clock_now_ns() - app->started_ns,
 	};
 
@@ -358,8 +362,13 @@ app_run(struct app *app)
 	    swap_safety_settle(&app->safety) == 0) {
 		app->exit_status = EXIT_SUCCESS;
 		core_driver_start(&app->driver, app->loop, advance_cb, app->device);
+		if (app->config.realtime == SERVER_REALTIME_AUTO)
+			realtime_start(
+				&app->realtime, app->loop,
+				realtime_low_bytes(host_needs_min_free_now_kib("/proc/sys")));
 		say_ready(app);
 		ev_run(app->loop, 0);
+		realtime_stop(&app->realtime);
 		core_driver_stop(&app->driver);
 		log_notice("device %s: stopped", app->config.name);
 	}

@@ -8,6 +8,7 @@
 #include "common/page.h"
 #include "nbd_server/server.h"
 #include "nbd_server/server_config_file.h"
+#include "programs/realtime.h"
 #include "slab/device.h"
 
 static void
@@ -93,6 +94,16 @@ backup_write(struct json_out *j, const struct uring_backup *backup)
 }
 
 static void
+realtime_write(struct json_out *j, const struct realtime *realtime)
+{
+	json_out_open(j, "realtime", '{');
+	json_out_bool(j, "now", realtime->is_on);
+	json_out_u64(j, "switches", realtime->switches_total);
+	json_out_u64(j, "below_bytes", realtime->low_bytes);
+	json_out_close(j, '}');
+}
+
+static void
 nbd_write(struct json_out *j, const struct nbds_server *nbd)
 {
 	struct nbds_stats s;
@@ -138,5 +149,6 @@ status_report_write(const struct status_source *source, char *buf, size_t size)
 	daemons_write(&j, source);
 	backup_write(&j, source->backup);
 	nbd_write(&j, source->nbd);
+	realtime_write(&j, source->realtime);
 	return json_out_end(&j);
 }

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 struct nbds_server;
+struct realtime;
 struct server_file_config;
 struct slab_device;
 struct uring_backup;
@@ -16,6 +17,7 @@ struct status_source {
 	const struct slab_device *device;
 	const struct nbds_server *nbd;
 	const struct uring_backup *backup;
+	const struct realtime *realtime;
 	uint64_t uptime_ns;
 };
 

@@ -11,7 +11,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <malloc.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +21,7 @@
 #include "common/log.h"
 #include "loop/host_limits.h"
 #include "programs/host_needs.h"
+#include "programs/realtime.h"
 
 #ifndef PR_SET_IO_FLUSHER
 #define PR_SET_IO_FLUSHER 57
@@ -32,8 +32,6 @@
 #define TASK_FLUSHER (TASK_MEMALLOC_NOIO | TASK_LOCAL_THROTTLE)
 
 #define OOM_SCORE_ADJ_NEVER "-1000"
-/* Above every ordinary task, below what guards the machine itself. */
-#define REALTIME_PRIORITY 2
 #define STACK_BYTES (256u * 1024u)
 
 /* A sanitizer maps terabytes that nobody may touch. */
@@ -144,26 +142,19 @@ lock_everything(struct swap_safety *s)
 	failed(s, "mlockall", r, consequence);
 }
 
-/*
- * Allocations of a real-time task may go below the kernel's watermarks.  It has its
- * price: such a task wakes up where it ran last and stops what runs there, most
- * often the one that sent the request and was about to send the next.
- */
 static void
-take_priority(struct swap_safety *s, bool is_host_ready)
+take_priority(struct swap_safety *s)
 {
-	const struct sched_param param = {.sched_priority = REALTIME_PRIORITY};
+	int r = 0;
 
-	if (s->realtime == SERVER_REALTIME_NO ||
-	    (s->realtime == SERVER_REALTIME_AUTO && is_host_ready))
-		return;
-	if (sched_setscheduler(0, SCHED_FIFO, &param) == 0) {
-		log_info("swap safety: runs as a real-time task");
-		return;
-	}
-	failed(s, "SCHED_FIFO", errno,
-	       "replies can wait for memory that only real-time tasks get; set LimitRTPRIO=10 or "
-	       "give it CAP_SYS_NICE");
+	if (s->realtime == SERVER_REALTIME_YES)
+		r = realtime_enter();
+	else if (s->realtime == SERVER_REALTIME_AUTO)
+		r = realtime_try();
+	if (r < 0)
+		failed(s, "SCHED_FIFO", -r,
+		       "replies can wait for memory that only real-time tasks get; set "
+		       "LimitRTPRIO=10 or give it CAP_SYS_NICE");
 }
 
 /* Field 9 of stat; the name in field 2 may hold anything, but the last ")" ends it. */
@@ -215,26 +206,20 @@ check_tasks(struct swap_safety *s)
 	(void)closedir(tasks);
 }
 
-/*
- * Of the host, not of this program: a warning, also where the configuration is strict.
- * Returns whether every setting is as it should be.
- */
-static bool
+/* Of the host, not of this program: a warning, also where the configuration is strict. */
+static void
 check_host(void)
 {
 	struct host_need needs[HOST_NEEDS_COUNT];
-	bool is_ready = true;
 
 	host_needs_check("/proc/sys", host_limits_memory_bytes(), needs);
 	for (size_t i = 0; i < HOST_NEEDS_COUNT; i++) {
-		is_ready = is_ready && needs[i].verdict == HOST_NEED_OK;
 		if (needs[i].verdict != HOST_NEED_UNMET)
 			continue;
 		log_warn("swap safety: %s is %" PRIu64 ", should be %s%" PRIu64 ": %s; %s",
 			 needs[i].name, needs[i].current, needs[i].is_minimum ? "at least " : "",
 			 needs[i].wanted, needs[i].why, needs[i].mend);
 	}
-	return is_ready;
 }
 
 int
@@ -243,8 +228,9 @@ swap_safety_settle(struct swap_safety *s)
 	touch_stack();
 	fill_heap(s->reserve_bytes);
 	lock_everything(s);
-	take_priority(s, check_host());
+	take_priority(s);
 	check_tasks(s);
+	check_host();
 	if (s->failed_steps == 0 || !s->is_strict)
 		return 0;
 	log_error("swap safety: %u steps failed and [limits] strict = yes: not starting",

@@ -40,8 +40,8 @@ void swap_safety_enter(struct swap_safety *s);
 
 /*
  * Touches and locks everything that is mapped, a reserve of heap and stack
- * included, looks at the kernel's settings, takes the real-time priority if it is
- * wanted or they make it needed, and looks at every thread.
+ * included, takes the real-time priority or sees whether it may, and looks at every
+ * thread and at the kernel's settings.
  *
  * Returns 0; -EPERM after an error line when a step failed and @s is strict.
  */

@@ -27,7 +27,7 @@ def locks_memory():
 
 
 def test_each_refused_step_is_one_line(t):
-    log = Device(t, wrapper=bare(), limits={"realtime": "yes"}).process.log()
+    log = Device(t, wrapper=bare()).process.log()
     for step, grants in (("PR_SET_IO_FLUSHER", "CAP_SYS_RESOURCE"), ("oom_score_adj", "OOMScoreAdjust=-1000"),
                          ("SCHED_FIFO", "CAP_SYS_NICE"), ("mlockall", "LimitMEMLOCK=infinity")):
         lines = [line for line in log.splitlines() if f"swap safety: {step}: " in line]
@@ -44,9 +44,16 @@ def test_realtime_is_optional(t):
     assert "SCHED_FIFO" not in log, log
 
 
-def test_realtime_when_the_kernel_makes_it_needed(t):
-    log = Device(t, wrapper=bare()).process.log()
-    assert ("SCHED_FIFO" in log) == ("swap safety: vm." in log), log
+def test_realtime_says_what_the_process_is(t):
+    harness.require("chrt")
+    for realtime in ("no", "yes", "auto"):
+        device = Device(t, limits={"realtime": realtime})
+        says = device.status()["realtime"]
+        policy = subprocess.run(["chrt", "-p", str(device.process.pid)], check=True, capture_output=True, text=True)
+        expected = says["now"] if realtime == "auto" else realtime == "yes"
+        if "SCHED_FIFO: " not in device.process.log():
+            assert ("SCHED_FIFO" in policy.stdout) == expected, (realtime, says, policy.stdout)
+        device.process.stop()
 
 
 def test_strict_does_not_start(t):

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT */
+#include "programs/realtime.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <sys/sysinfo.h>
+
+#include "common/page.h"
+#include "loop/clock.h"
+
+/* Above every ordinary task, below what guards the machine itself. */
+#define REALTIME_PRIORITY 2
+/* Between two looks.  Memory does not vanish faster: at 10 GiB/s it is 10 MiB. */
+#define CHECK_NS NSEC_PER_MSEC
+#define PLENTY_NS NSEC_PER_SEC
+/* A boosted min watermark is 3.25 times min_free_kbytes at the most (boost: 150 % of high,
+ * which is 1.5 times min); twice that and the time between two looks. */
+#define LOW_FACTOR 8u
+#define LOW_BYTES_MIN (UINT64_C(32) << 20)
+
+static int
+set_policy(bool is_realtime)
+{
+	const struct sched_param param = {.sched_priority = is_realtime ? REALTIME_PRIORITY : 0};
+
+	return sched_setscheduler(0, is_realtime ? SCHED_FIFO : SCHED_OTHER, &param) < 0 ? -errno
+											 : 0;
+}
+
+int
+realtime_enter(void)
+{
+	return set_policy(true);
+}
+
+int
+realtime_try(void)
+{
+	const int r = set_policy(true);
+
+	return r < 0 ? r : set_policy(false);
+}
+
+uint64_t
+realtime_low_bytes(uint64_t min_free_kib)
+{
+	const uint64_t bytes = min_free_kib * 1024 * LOW_FACTOR;
+
+	return bytes > LOW_BYTES_MIN ? bytes : LOW_BYTES_MIN;
+}
+
+bool
+realtime_wants(struct realtime *r, uint64_t free_bytes, uint64_t now_ns)
+{
+	if (free_bytes < r->low_bytes)
+		return true;
+	if (!r->is_on)
+		return false;
+	if (free_bytes < 2 * r->low_bytes) {
+		r->plenty_ns = 0;
+		return true;
+	}
+	if (r->plenty_ns == 0)
+		r->plenty_ns = now_ns;
+	return now_ns - r->plenty_ns < PLENTY_NS;
+}
+
+static void
+check_cb(struct ev_loop *loop, ev_check *w, int events)
+{
+	struct realtime *r = w->data;
+	const uint64_t now_ns = clock_now_ns();
+	struct sysinfo info;
+	bool wants;
+
+	(void)loop;
+	(void)events;
+	if (now_ns - r->checked_ns < CHECK_NS || sysinfo(&info) < 0)
+		return;
+	r->checked_ns = now_ns;
+	wants = realtime_wants(r, (uint64_t)info.freeram * info.mem_unit, now_ns);
+	if (wants == r->is_on || set_policy(wants) < 0)
+		return;
+	r->is_on = wants;
+	r->plenty_ns = 0;
+	r->switches_total++;
+}
+
+void
+realtime_start(struct realtime *r, struct ev_loop *loop, uint64_t low_bytes)
+{
+	*r = (struct realtime){.loop = loop, .low_bytes = low_bytes};
+	ev_check_init(&r->check, check_cb);
+	ev_set_priority(&r->check, EV_MAXPRI);
+	r->check.data = r;
+	ev_check_start(loop, &r->check);
+	/* It watches, and keeps nothing running. */
+	ev_unref(loop);
+}
+
+void
+realtime_stop(struct realtime *r)
+{
+	if (!ev_is_active(&r->check))
+		return;
+	ev_ref(r->loop);
+	ev_check_stop(r->loop, &r->check);
+}

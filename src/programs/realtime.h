@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * realtime.h - real-time priority (SCHED_FIFO) while memory is short.
+ *
+ * The kernel lets a real-time task allocate below the watermark where all others
+ * wait for memory to be swapped out, the server's own replies among them.  It has a
+ * price when memory is not short: such a task wakes up where it ran last and stops
+ * what runs there, most often the one that was about to send the next request.
+ *
+ * So free memory is looked at after each poll, at most once a millisecond: below
+ * @low_bytes the loop thread is made real-time before it handles anything; above
+ * twice that for a second, ordinary again.
+ */
+#ifndef PROGRAMS_REALTIME_H
+#define PROGRAMS_REALTIME_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <ev.h>
+
+struct realtime {
+	ev_check check;
+	struct ev_loop *loop;
+	uint64_t low_bytes;
+	uint64_t checked_ns;
+	uint64_t plenty_ns; /* since when there is more than enough; 0: there is not */
+	bool is_on;
+	uint64_t switches_total;
+};
+
+/* Whether a thread may become real-time: 0, or a negative errno.  It is ordinary afterwards. */
+int realtime_try(void);
+/* From now on, for good. */
+int realtime_enter(void);
+
+/*
+ * Free memory, in bytes, below which this machine's replies may have to wait.
+ * @min_free_kib: vm.min_free_kbytes.
+ */
+uint64_t realtime_low_bytes(uint64_t min_free_kib);
+
+/* What the loop thread should be, at @now_ns with @free_bytes; for realtime.c and its test. */
+bool realtime_wants(struct realtime *r, uint64_t free_bytes, uint64_t now_ns);
+
+/* Looks after the priority of the thread that runs @loop, until realtime_stop(). */
+void realtime_start(struct realtime *r, struct ev_loop *loop, uint64_t low_bytes);
+void realtime_stop(struct realtime *r);
+
+#endif /* PROGRAMS_REALTIME_H */
