@@ -171,46 +171,6 @@ def test_discard(lab):
     setup.end()
 
 
-@runner.deadline(240)
-def test_daemon_killed_while_swapping(lab):
-    setup = Setup(lab)
-    setup.swap_on()
-    hog = setup.hog()
-    hog.wait_progress("round 1: 20 %")
-    before = setup.server.status()
-    assert before["pages"]["read_remote"] > 0, before
-    setup.daemon.kill()
-    status = setup.server.wait_status(
-        lambda s: s["errors"]["daemons_lost"] > 0 and
-        s["pages"]["read_backup"] > before["pages"]["read_backup"], 10)
-    assert status["slabs"]["mapped"] == 0, status
-    setup.daemon.start()
-    setup.server.wait_up()
-    check_hog(hog.finish(120))
-    after = setup.server.status()
-    assert after["slabs"]["maps"] > status["slabs"]["maps"], after
-    assert after["pages"]["written_remote"] > status["pages"]["written_remote"], after
-    assert after["errors"]["reads"] == after["errors"]["writes"] == 0, after
-    assert after["nbd"]["error_replies"] == 0 and after["pages"]["lost"] == 0, after
-    setup.swap_off()
-    setup.end()
-
-
-@runner.deadline(240)
-def test_backup_only_under_pressure(lab):
-    """More than the guest's memory, not that of a group, and no daemon."""
-    setup = Setup(lab, with_daemon=False, mib=384)
-    setup.swap_on()
-    total = int(setup.client.run("awk '/^MemTotal/ {print $2}' /proc/meminfo")[1]) >> 10
-    check_hog(setup.hog(f"--size {total + 16}M --rounds 1 --threads 4", "max").finish(200))
-    status = setup.server.status()
-    assert status["pages"]["read_backup"] > 10000, status
-    assert status["nbd"]["error_replies"] == 0, status
-    setup.swap_off()
-    setup.server.stop()
-    check_kernel(setup.client)
-
-
 def degrade(setup, break_backup, repair_backup):
     """What is written while the backup fails stays on the daemon, until it works again."""
     client, server = setup.client, setup.server
