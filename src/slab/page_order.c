@@ -220,15 +220,15 @@ order_superseded(const struct page_order *o, const struct order_entry *e)
 }
 
 struct order_entry *
-order_next_waiting(const struct page_order *o, const struct order_entry *e,
-		   const struct order_entry *from)
+order_next_waiting(const struct page_order *o, const struct order_entry *from, uint32_t mask)
 {
-	const struct list *bucket = bucket_of(o, e->block);
+	const struct list *bucket = bucket_of(o, from->block);
 
-	for (const struct list *pos = from->chain.next; pos != bucket; pos = pos->next) {
+	for (struct list *pos = from->chain.next; pos != bucket; pos = pos->next) {
 		struct order_entry *later = entry_of(pos);
 
-		if (overlaps(e, later) && both_exclusive(e, later))
+		if (later->block == from->block && (later->mask & mask) != 0 &&
+		    later->kind == ORDER_EXCLUSIVE)
 			return later;
 	}
 	return NULL;

@@ -88,8 +88,9 @@ uint32_t order_unsafe_pages(const struct page_order *o, uint32_t block,
 struct order_entry *order_newest_data(const struct page_order *o, uint32_t block, uint32_t page);
 /* An earlier write whose backup copy is not under way and that @e replaces as a whole, or NULL. */
 struct order_entry *order_superseded(const struct page_order *o, const struct order_entry *e);
-/* The next exclusive entry after @from (@e itself at first) that waits for @e; NULL at the end. */
-struct order_entry *order_next_waiting(const struct page_order *o, const struct order_entry *e,
-				       const struct order_entry *from);
+/* The next exclusive entry after @from (the one that it waits for, at first) on any of @mask's
+ * pages of the same block; NULL at the end. */
+struct order_entry *order_next_waiting(const struct page_order *o, const struct order_entry *from,
+				       uint32_t mask);
 
 #endif /* SLAB_PAGE_ORDER_H */

@@ -181,9 +181,9 @@ static void
 later_to_front(struct piece *p)
 {
 	const struct page_order *o = &p->dev->order;
-	struct order_entry *e = order_next_waiting(o, &p->order, &p->order);
+	struct order_entry *e = order_next_waiting(o, &p->order, p->order.mask);
 
-	for (; e; e = order_next_waiting(o, &p->order, e))
+	for (; e; e = order_next_waiting(o, e, p->order.mask))
 		if (e->run == write_run && e->has_data)
 			unsafe_to_front(p->dev, &container_of(e, struct piece, order)->unsafe);
 }
@@ -260,14 +260,18 @@ void
 write_unblock_later(struct piece *p, int status)
 {
 	const struct page_order *o = &p->dev->order;
-	struct order_entry *e = order_next_waiting(o, &p->order, &p->order);
+	const struct order_entry *last = &p->order;
+	uint32_t mask = p->order.mask;
+	struct order_entry *e;
 
-	while (e) {
-		struct order_entry *next = order_next_waiting(o, &p->order, e);
-
+	while ((e = order_next_waiting(o, last, mask)) != NULL) {
 		if (e->blocked)
 			e->blocked(e, status);
-		e = next;
+		if (e->backup_done)
+			continue;
+		/* It goes on waiting, and with it what stands behind it on its other pages. */
+		last = e;
+		mask |= e->mask;
 	}
 }
 
@@ -336,9 +340,9 @@ static struct piece *
 superseding(const struct piece *p)
 {
 	const struct page_order *o = &p->dev->order;
-	struct order_entry *e = order_next_waiting(o, &p->order, &p->order);
+	struct order_entry *e = order_next_waiting(o, &p->order, p->order.mask);
 
-	for (; e; e = order_next_waiting(o, &p->order, e)) {
+	for (; e; e = order_next_waiting(o, e, p->order.mask)) {
 		struct piece *later = container_of(e, struct piece, order);
 
 		if (e->run == write_run && later->is_main_done && has_remote(later) &&

@@ -239,6 +239,36 @@ kept__a_write_behind_it_fails_in_time(void **state)
 	world_free(w);
 }
 
+/* Found by the simulator: the last one has no page of the kept write. */
+static void
+kept__what_waits_behind_a_waiting_write_fails_in_time(void **state)
+{
+	struct world *w = dw_new(1, 1, SLAB_ACK_REMOTE);
+	struct world_io *wr, *zero;
+
+	(void)state;
+	dw_map(w, 0);
+	world_hold_backup(w, true);
+	(void)dw_start(w, BACKEND_WRITE, 0, P);
+	(void)world_submit(w, BACKEND_WRITE, 0, P, Q - P + 2 * PAGE_BYTES);
+	world_settle(w);
+	world_put_done(w);
+	assert_int_equal(world_pending(w), 0);
+	fake_backup_fail_writes(world_backup(w), -EIO);
+	dw_lose(w, 0);
+	wr = dw_start(w, BACKEND_WRITE, 0, Q);
+	zero = world_submit(w, BACKEND_ZERO, 0, Q + PAGE_BYTES, 2 * BLOCK_BYTES);
+	world_hold_backup(w, false);
+	world_run(w, 4 * NSEC_PER_SEC);
+	assert_true(wr->is_done && zero->is_done);
+	assert_int_equal(wr->status, -EIO);
+	assert_int_equal(zero->status, -EIO);
+	world_put_done(w);
+	assert_int_equal(dw_read(w, Q), 0);
+	heal(w);
+	world_free(w);
+}
+
 static void
 kept__ranges_behind_it_fail_in_time(void **state)
 {
@@ -693,6 +723,7 @@ main(void)
 		cmocka_unit_test(kept__flush_during_the_retry_fails),
 		cmocka_unit_test(kept__sync_begun_before_the_retry_ended_fails),
 		cmocka_unit_test(kept__a_write_behind_it_fails_in_time),
+		cmocka_unit_test(kept__what_waits_behind_a_waiting_write_fails_in_time),
 		cmocka_unit_test(kept__ranges_behind_it_fail_in_time),
 		cmocka_unit_test(kept__replaced_by_a_remote_copy),
 		cmocka_unit_test(kept__replaced_while_its_retry_is_under_way),

@@ -155,8 +155,8 @@ superseded__whole_and_idle_only(void **state)
 	assert_null(order_superseded(&f.order, c)); /* b may be under way now */
 	b->is_kept = true;
 	assert_ptr_equal(order_superseded(&f.order, c), b);
-	assert_ptr_equal(order_next_waiting(&f.order, b, b), c);
-	assert_null(order_next_waiting(&f.order, b, c));
+	assert_ptr_equal(order_next_waiting(&f.order, b, b->mask), c);
+	assert_null(order_next_waiting(&f.order, c, b->mask));
 	page_order_fini(&f.order);
 }
 
