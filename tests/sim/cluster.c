@@ -271,6 +271,28 @@ peers_end(struct sim *sim)
 		sim_peer_end(&sim->peers[i]);
 }
 
+/* A core may wait for the backup with as much as its buffers hold, and with no answer. */
+static bool
+taken_is_answered(struct sim *sim)
+{
+	for (uint32_t i = 0; i < sim->plan.n_devices; i++)
+		if (sim->devices[i].n_pending > 0)
+			return false;
+	return true;
+}
+
+static void
+answer_without_backup(struct sim *sim)
+{
+	uint64_t ns = deadline_ns(&sim->plan);
+
+	/* Each of those that wait behind each other is let go by the next try to write. */
+	for (uint32_t i = 0; i < sim->plan.n_devices; i++)
+		ns += 2 * BACKUP_RETRY_NS * (sim->devices[i].n_pending + sim->devices[i].n_waiting);
+	if (!run_until(sim, taken_is_answered, ns))
+		sim_fail(DEVICE_5, "requests are not answered while the backup refuses writes");
+}
+
 static void
 heal(struct sim *sim)
 {
@@ -278,6 +300,9 @@ heal(struct sim *sim)
 
 	faults_heal(sim);
 	peers_end(sim);
+	if (p->is_backup_broken)
+		answer_without_backup(sim);
+	faults_heal_writes(sim);
 	if (!run_until(sim, daemons_are_not_stopping, deadline_ns(p)))
 		sim_fail(DAEMON_5, "a daemon does not end");
 	daemons_start(sim);

@@ -286,6 +286,7 @@ turn(struct sim_host *h)
 	next_ns = slab_device_advance(dh->dev, sim_now(sim));
 	guard_leave();
 	oracle_device_turn(dh);
+	oracle_pings(dh);
 	/* Requests are also taken when one of too many is answered. */
 	if (!dh->is_starved) /* else resume() is what wakes it */
 		try_waiting(dh);

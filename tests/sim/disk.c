@@ -164,7 +164,8 @@ write_status(struct sim_disk *d, const struct backup_op *op)
 	if ((op->kind == BACKUP_OP_ZERO && !sim->plan.can_zero) ||
 	    (op->kind == BACKUP_OP_DISCARD && !sim->plan.can_discard))
 		return -EOPNOTSUPP;
-	if (d->fail_writes_ns > sim_now(sim) && rng_percent(&sim->rng, d->fail_percent)) {
+	if (d->fail_writes_ns > sim_now(sim) &&
+	    (sim->plan.is_backup_broken || rng_percent(&sim->rng, d->fail_percent))) {
 		sim->counts[FAULT_DISK_WRITE]++;
 		return d->write_error;
 	}
@@ -420,7 +421,8 @@ sim_disk_settle(struct sim_disk *d)
 void
 sim_disk_heal(struct sim_disk *d)
 {
-	d->fail_writes_ns = 0;
+	if (!d->sim->plan.is_backup_broken)
+		d->fail_writes_ns = 0;
 	d->fail_reads_ns = 0;
 	d->fail_syncs_ns = 0;
 	d->slow_until_ns = 0;

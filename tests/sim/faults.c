@@ -153,7 +153,7 @@ disk_fault(struct sim *sim, const struct plan_fault *pf)
 	d->fail_percent = 30 + pf->daemon * 20;
 	switch (pf->kind) {
 	case FAULT_DISK_WRITE:
-		d->fail_writes_ns = until_ns;
+		d->fail_writes_ns = sim->plan.is_backup_broken ? UINT64_MAX : until_ns;
 		d->write_error = -(int)pf->value;
 		return;
 	case FAULT_DISK_READ:
@@ -278,4 +278,11 @@ faults_heal(struct sim *sim)
 		sim->devices[i].crash_at_ack = false;
 	}
 	sim->is_healed = true;
+}
+
+void
+faults_heal_writes(struct sim *sim)
+{
+	for (uint32_t i = 0; i < sim->plan.n_devices; i++)
+		sim->devices[i].disk.fail_writes_ns = 0;
 }

@@ -19,7 +19,8 @@ struct sim_fault_run {
 };
 
 void faults_start(struct sim *sim);
-/* Everything works again; machines that are off start. */
+/* Everything works again, but for a broken backup's writes; machines that are off start. */
 void faults_heal(struct sim *sim);
+void faults_heal_writes(struct sim *sim);
 
 #endif /* TESTS_SIM_FAULTS_H */

@@ -135,12 +135,13 @@ struct sim_conn {
 	int reason;
 	char name[48];
 	bool is_client;
-	bool is_linked;	 /* client: the other end was made */
-	bool is_unheard; /* it said something that nobody takes */
-	bool is_joined;	 /* WELCOME has arrived */
-	bool has_pong;	 /* ... and an answer to PING */
-	bool is_new;	 /* inside incoming() */
-	bool is_refused; /* closed inside incoming() */
+	bool is_linked;	     /* client: the other end was made */
+	bool is_unheard;     /* it said something that nobody takes */
+	bool is_joined;	     /* WELCOME has arrived */
+	bool has_pong;	     /* ... and an answer to PING */
+	uint64_t no_ping_ns; /* since when it is joined and no PING waits for its answer, or 0 */
+	bool is_new;	     /* inside incoming() */
+	bool is_refused;     /* closed inside incoming() */
 	bool is_ready;
 	bool is_closed; /* tp_close() here */
 	bool is_ending;

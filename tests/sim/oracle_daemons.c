@@ -40,8 +40,13 @@ oracle_message_out(struct sim *sim, struct sim_conn *c, const void *bytes, size_
 	struct sim_grant *g;
 
 	(void)sim;
-	if (c->is_client || ctl_decode(bytes, length_bytes, &msg) < 0)
+	if (ctl_decode(bytes, length_bytes, &msg) < 0)
 		return;
+	if (c->is_client) {
+		if (msg.type == CTL_PING)
+			c->no_ping_ns = 0;
+		return;
+	}
 	if (msg.type == CTL_MR_INFO) {
 		g = sim_net_grant_at(c, msg.u.mr_info.rkey, msg.u.mr_info.addr,
 				     msg.u.mr_info.length_bytes);

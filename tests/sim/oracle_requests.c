@@ -53,21 +53,42 @@ check_read(const struct sim_request *r)
 	}
 }
 
+static bool
+was_kept(const struct sim_request *r)
+{
+	return r->device->dev->n_kept > 0 || r->device->kept_ns >= r->submitted_ns;
+}
+
+/* The pages whose trouble on the disk can be @r's. */
+static void
+pages_before(const struct sim_request *r, uint32_t *ret_first, uint32_t *ret_last)
+{
+	const struct backend_io *io = r->io;
+
+	*ret_first = page_of(io->offset_bytes);
+	*ret_last = page_of(io->offset_bytes + io->length_bytes - 1);
+	if (io->kind == BACKEND_READ || !was_kept(r))
+		return;
+	/* It may wait behind what waits behind a write of other pages of the block. */
+	*ret_first -= *ret_first % BLOCK_PAGES;
+	*ret_last |= BLOCK_PAGES - 1;
+}
+
 /* An operation on one of the pages failed since the request came, or fails still. */
 static bool
 has_disk_trouble(const struct sim_request *r)
 {
 	const struct sim_disk *d = &r->device->disk;
 	const struct backend_io *io = r->io;
+	uint32_t first, last;
 
 	if (io->kind == BACKEND_FLUSH || (io->flags & BACKEND_FUA))
 		if (d->sync_error_ns >= r->submitted_ns)
 			return true;
 	if (io->kind == BACKEND_FLUSH)
-		return d->n_bad > 0 || d->error_ns >= r->submitted_ns ||
-		       r->device->dev->n_kept > 0 || r->device->kept_ns >= r->submitted_ns;
-	for (uint32_t page = page_of(io->offset_bytes);
-	     page <= page_of(io->offset_bytes + io->length_bytes - 1); page++)
+		return d->n_bad > 0 || d->error_ns >= r->submitted_ns || was_kept(r);
+	pages_before(r, &first, &last);
+	for (uint32_t page = first; page <= last; page++)
 		if (d->pages[page].is_bad || d->pages[page].error_ns >= r->submitted_ns)
 			return true;
 	return false;
@@ -134,8 +155,11 @@ check_flush(struct sim_request *r)
 static bool
 is_refused(const struct sim_request *r)
 {
-	for (uint32_t i = 0; i < r->n_changes; i++)
-		if (r->device->disk.pages[r->changes[i].page].is_bad)
+	uint32_t first, last;
+
+	pages_before(r, &first, &last);
+	for (uint32_t page = first; page <= last; page++)
+		if (r->device->disk.pages[page].is_bad)
 			return true;
 	return false;
 }

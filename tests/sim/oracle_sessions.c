@@ -90,6 +90,27 @@ oracle_message_in(struct sim *sim, struct sim_conn *c, const void *bytes, size_t
 	}
 	if (msg.type == CTL_PONG)
 		c->has_pong = true;
+	if (msg.type == CTL_WELCOME || msg.type == CTL_PONG)
+		c->no_ping_ns = sim_now(sim);
+}
+
+void
+oracle_pings(struct sim_device_host *dh)
+{
+	struct sim *sim = dh->host.sim;
+	struct list *pos;
+
+	list_foreach (pos, &sim->net.conns) {
+		const struct sim_conn *c = container_of(pos, struct sim_conn, node);
+
+		/* What is sent to an end that is gone is not seen here. */
+		if (c->tp->host != &dh->host || c->no_ping_ns == 0 || c->is_closed ||
+		    c->is_ending || !c->peer || c->peer->is_ending)
+			continue;
+		if (sim_now(sim) > c->no_ping_ns + sim->plan.ping_ns + slack_ns(sim))
+			sim_fail(DEVICE_5, "device %u does not ask whether daemon %u is there",
+				 dh->index, c->target - SIM_DEVICES_MAX);
+	}
 }
 
 void

@@ -292,6 +292,51 @@ make_storm(struct making *m)
 		};
 }
 
+/*
+ * A slab moves from daemon to daemon while its pages are read from the backup.  Operations of an
+ * ending connection end late: a promotion may end when its slab is mapped elsewhere.
+ */
+static void
+make_moves(struct making *m)
+{
+	struct plan *p = m->p;
+	struct rng *r = &m->r;
+	const uint32_t device = rng_below(r, p->n_devices);
+	const uint32_t first = rng_below(r, p->n_daemons);
+	const uint64_t at_ns = rng_between(r, 0, p->end_ns / 2);
+
+	/* The copies of a burst of reads are on their way at once, and a daemon comes back soon. */
+	p->net_ns = 500 * 1000;
+	p->disk_ns = 100 * 1000;
+	p->retry_ns = 10 * NSEC_PER_MSEC;
+	for (uint32_t round = 0; round < 6 && p->n_faults < SIM_FAULTS_MAX; round++) {
+		const uint64_t round_ns = at_ns + round * 60 * p->net_ns;
+		const uint64_t cut_ns = round_ns + p->net_ns;
+		struct plan_op o = {.at_ns = round_ns, .device = device, .kind = OP_WRITE};
+
+		o.length_bytes = BLOCK_BYTES;
+		if (round == 0 && p->n_ops < SIM_OPS_MAX)
+			p->ops[p->n_ops++] = o;
+		o.length_bytes = PAGE_BYTES;
+		for (uint32_t i = 0; i < 22 && p->n_ops < SIM_OPS_MAX; i++) {
+			const bool is_read = round > 0 && i < 16;
+
+			o.kind = is_read ? OP_READ : OP_WRITE;
+			o.at_ns = is_read ? round_ns + rng_below(r, (uint32_t)p->net_ns)
+					  : cut_ns + rng_below(r, 12 * (uint32_t)p->net_ns);
+			o.offset_bytes = (rng_below(r, BLOCK_PAGES) + (is_read ? 0 : BLOCK_PAGES)) *
+					 PAGE_BYTES;
+			p->ops[p->n_ops++] = o;
+		}
+		p->faults[p->n_faults++] = (struct plan_fault){
+			.at_ns = cut_ns + rng_below(r, (uint32_t)p->net_ns),
+			.kind = FAULT_CUT,
+			.device = device,
+			.daemon = (first + round) % p->n_daemons,
+		};
+	}
+}
+
 void
 plan_make(struct plan *p, uint64_t seed)
 {
@@ -321,6 +366,9 @@ plan_make(struct plan *p, uint64_t seed)
 	}
 	if (p->n_daemons > 0 && rng_percent(r, 10))
 		make_storm(&m);
+	if (p->n_daemons > 1 && rng_percent(r, 8))
+		make_moves(&m);
+	p->is_backup_broken = rng_percent(r, 15);
 }
 
 void
@@ -330,13 +378,13 @@ plan_print(const struct plan *p, FILE *out)
 		"settings: %u devices of %u MiB, %u daemons, %u foreign clients, ack %s, zero %d, "
 		"discard %d, psk %d, op_timeout %" PRIu64 " ms, connect_timeout %" PRIu64
 		" ms, ping %" PRIu64 " ms, retry %" PRIu64 " to %" PRIu64 " ms, net %" PRIu64
-		" us, disk %" PRIu64 " us, lag %" PRIu64 " us\n",
+		" us, disk %" PRIu64 " us, lag %" PRIu64 " us, broken backup %d\n",
 		p->n_devices, p->n_slabs, p->n_daemons, p->n_peers,
 		p->ack == SLAB_ACK_REMOTE ? "remote" : "both", p->can_zero, p->can_discard,
 		p->has_psk, p->op_timeout_ns / NSEC_PER_MSEC, p->connect_timeout_ns / NSEC_PER_MSEC,
 		p->ping_ns / NSEC_PER_MSEC, p->retry_ns / NSEC_PER_MSEC,
 		p->retry_max_ns / NSEC_PER_MSEC, p->net_ns / 1000, p->disk_ns / 1000,
-		p->lag_ns / 1000);
+		p->lag_ns / 1000, p->is_backup_broken);
 	for (uint32_t i = 0; i < p->n_daemons; i++)
 		fprintf(out, "daemon %u: %u slabs, %u a client, like %s\n", i, p->pool_slabs[i],
 			p->client_slabs[i], p->is_rdma[i] ? "rdma" : "tcp");

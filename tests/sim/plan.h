@@ -102,7 +102,8 @@ struct plan {
 	bool can_zero;
 	bool can_discard;
 	bool has_psk;
-	bool has_power; /* unsynced writes are kept apart */
+	bool has_power;	       /* unsynced writes are kept apart */
+	bool is_backup_broken; /* refuses all writes from its first error until all is answered */
 	uint64_t op_timeout_ns;
 	uint64_t connect_timeout_ns;
 	uint64_t ping_ns;

@@ -17,9 +17,11 @@ import os
 import queue
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -30,11 +32,49 @@ PROGRAM = "tests/sim/sim"
 RUN_SECONDS_MAX = 300
 FAIL = re.compile(r"^FAIL seed (\d+): (.*)", re.MULTILINE)
 HEADER = re.compile(r"^# (\w[\w ]*): +(.*)$")
+SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 CONTINUED = re.compile(r"^# {2,}(.*)$")
 
 
 class Broken(Exception):
     """Nothing can be said about the mutant."""
+
+
+class Children:
+    """The programs that run.  A signal ends them all, so that the copies of the tree can be removed."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.running = set()
+        self.is_ended = False
+
+    def run(self, argv, timeout=None, **options):
+        """(exit status or None when it took too long, standard output where that is a pipe)"""
+        with self.lock:
+            if self.is_ended:
+                raise Broken("ended by a signal")
+            child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, **options)
+            self.running.add(child)
+        try:
+            output, _ = child.communicate(timeout=timeout)
+            return child.returncode, output
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.communicate()
+            return None, None
+        finally:
+            with self.lock:
+                self.running.discard(child)
+
+    def end(self, signum, _frame):
+        """Of the main thread, which starts none of them."""
+        for again in SIGNALS:
+            signal.signal(again, signal.SIG_IGN)
+        with self.lock:
+            self.is_ended = True
+            for child in self.running:
+                child.terminate()
+        sys.exit(128 + signum)
 
 
 class Mutant:
@@ -50,8 +90,6 @@ class Mutant:
         if missing or not self.files:
             raise Broken(f"{path}: no {', '.join(sorted(missing)) or 'patch'}")
         self.seeds = int(header["seeds"])
-        # Why the simulator cannot catch it yet; it is not run unless it is named.
-        self.open = header.get("open")
         self.caught_by = [name.strip() for name in header["caught by"].split(",")]
 
     @staticmethod
@@ -71,8 +109,9 @@ class Mutant:
 class Tree:
     """A copy of the project that may be broken, with its own build."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, children):
         self.root = Path(directory)
+        self.children = children
         self.build = self.root / "build"
         shutil.copytree(ROOT, self.root, ignore=shutil.ignore_patterns(".*", "build*", "__pycache__"))
 
@@ -85,20 +124,17 @@ class Tree:
         self.command("ninja", "-C", self.build, "-j", "1", PROGRAM)
 
     def command(self, *argv, env=None):
-        result = subprocess.run(argv, cwd=self.root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                stderr=subprocess.STDOUT, text=True, check=False, env={**os.environ, **(env or {})})
-        if result.returncode:
-            raise Broken(f"{argv[0]} ends with {result.returncode}\n{result.stdout}")
+        status, output = self.children.run(argv, cwd=self.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                           text=True, env={**os.environ, **(env or {})})
+        if status:
+            raise Broken(f"{argv[0]} ends with {status}\n{output}")
 
     def simulate(self, first, seeds):
         """(exit status or None, output)"""
         with tempfile.TemporaryFile() as out:
-            try:
-                status = subprocess.run([self.build / PROGRAM, "--first", str(first), "--seeds", str(seeds)],
-                                        cwd=self.build, stdin=subprocess.DEVNULL, stdout=out,
-                                        stderr=subprocess.STDOUT, timeout=RUN_SECONDS_MAX, check=False).returncode
-            except subprocess.TimeoutExpired:
-                status = None
+            argv = [self.build / PROGRAM, "--first", str(first), "--seeds", str(seeds)]
+            status, _ = self.children.run(argv, timeout=RUN_SECONDS_MAX, cwd=self.build, stdout=out,
+                                          stderr=subprocess.STDOUT)
             out.seek(0)
             return status, out.read().decode(errors="replace")
 
@@ -190,13 +226,14 @@ def main():
         sys.exit(f"not ok - {error}")
     if unknown := set(options.names) - {m.name for m in mutants}:
         sys.exit(f"no such mutant: {', '.join(sorted(unknown))}")
-    for mutant in [m for m in mutants if m.open and not options.names]:
-        print(f"ok - {mutant.name} # SKIP not caught yet: {mutant.open}")
-    mutants = [m for m in mutants if (m.name in options.names if options.names else not m.open)]
+    mutants = [m for m in mutants if not options.names or m.name in options.names]
     free_trees = queue.SimpleQueue()
+    children = Children()
+    for signum in SIGNALS:
+        signal.signal(signum, children.end)
     with tempfile.TemporaryDirectory(prefix="slabswap-mutants-") as directory, \
             concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        trees = [Tree(Path(directory, str(i))) for i in range(options.jobs)]
+        trees = [Tree(Path(directory, str(i)), children) for i in range(options.jobs)]
         if not control_all(pool, trees, max(options.seeds or m.seeds for m in mutants)):
             sys.exit(1)
         for tree in trees:
