@@ -4,14 +4,17 @@
  *
  * Happy path:
  *   range_submit puts one exclusive entry on each block -> when all earlier
- *   pieces are off the pages and on the backup: bits cleared (the pages read as
- *   zeros), main done -> one DISCARD or ZERO on the backup -> backup done, answer.
+ *   pieces are off the pages and on the backup: TRIM clears the bits (the pages read
+ *   as zeros), main done, DISCARD on the backup, backup done, answer.  ZERO has ZERO on
+ *   the backup first, and clears the bits of what is done; should that fail, the other
+ *   pages are what they were.
  *
  * Failure modes:
  *   - the backup cannot discard: nothing to do, the map says zeros; after a
  *     restart the old bytes may come back, as the NBD spec allows for TRIM.
  *   - the backup cannot zero, or NO_HOLE: zeros are written, block by block.
- *   - the backup fails: the answer is the error; the map says zeros.
+ *   - the backup fails: the answer is the error.  For TRIM the map says zeros; of
+ *     what a ZERO may have spoilt the remote copies are the only ones (degraded pages).
  *   - the backup refuses an earlier write of a page and only its buffer holds the
  *     bytes: the answer is the error, before anything was changed.
  */
@@ -22,11 +25,55 @@
 
 static void range_backup_next(struct range *r);
 
+/* The pages of @e that begin in the first @n_bytes of @r. */
+static uint32_t
+pages_of_first(const struct range *r, const struct order_entry *e, uint64_t n_bytes)
+{
+	const uint64_t block_bytes = (uint64_t)e->block << BLOCK_SHIFT;
+	const uint64_t end_bytes = r->io.offset_bytes + n_bytes;
+
+	if (end_bytes <= block_bytes)
+		return 0;
+	if (end_bytes >= block_bytes + BLOCK_BYTES)
+		return e->mask;
+	return e->mask & block_mask(block_bytes, end_bytes - block_bytes);
+}
+
+/*
+ * The map says zeros for the first @zeroed_bytes; of what follows, up to @touched_bytes,
+ * the backup may hold anything between zeros and what it held.
+ */
+static void
+range_main_done(struct range *r, uint64_t zeroed_bytes, uint64_t touched_bytes)
+{
+	struct slab_device *d = r->dev;
+
+	for (uint32_t i = 0; i < r->n_entries; i++) {
+		struct order_entry *e = &r->entries[i];
+		struct arena_block *b = &d->arena.blocks[e->block];
+		const uint32_t zeros = pages_of_first(r, e, zeroed_bytes);
+		const uint32_t spoilt =
+			pages_of_first(r, e, touched_bytes) & ~zeros & b->remote & b->backup;
+
+		if (slab_forget_pages(d, e->block, zeros, 0))
+			unsafe_to_front(d, &r->unsafe);
+		b->remote &= ~zeros;
+		b->backup &= ~(zeros | spoilt);
+		if (spoilt != 0)
+			slab_degrade_pages(d, e->block, spoilt);
+		order_main_done(&d->order, e);
+	}
+}
+
 static void
 range_end(struct range *r, int status)
 {
 	struct slab_device *d = r->dev;
 
+	if (r->io.kind == BACKEND_ZERO && status == 0)
+		range_main_done(r, r->io.length_bytes, r->io.length_bytes);
+	else if (r->io.kind == BACKEND_ZERO)
+		range_main_done(r, r->zeroed_bytes, r->zeroed_bytes + r->backup_op.length_bytes);
 	for (uint32_t i = 0; i < r->n_entries; i++)
 		order_backup_done(&d->order, &r->entries[i]);
 	unsafe_remove(d, &r->unsafe);
@@ -44,7 +91,7 @@ range_backup_done_cb(struct backup_op *op, int status)
 
 	if (op->kind == BACKUP_OP_WRITE) {
 		backup_says(d, status, "write");
-		r->zeroed_bytes += op->length_bytes;
+		r->zeroed_bytes += status == 0 ? op->length_bytes : 0;
 		if (status == 0 && r->zeroed_bytes < r->io.length_bytes) {
 			range_backup_next(r);
 			return;
@@ -87,6 +134,21 @@ range_backup_next(struct range *r)
 	backup_submit(d->backup, &r->backup_op);
 }
 
+/* Flushes wait for what will replace pages that the backup has not got. */
+static void
+range_before_flushes(struct range *r)
+{
+	struct slab_device *d = r->dev;
+
+	for (uint32_t i = 0; i < r->n_entries; i++) {
+		const struct order_entry *e = &r->entries[i];
+		const struct arena_block *b = &d->arena.blocks[e->block];
+
+		if (b->remote & ~b->backup & e->mask)
+			unsafe_to_front(d, &r->unsafe);
+	}
+}
+
 static void
 range_start(struct range *r)
 {
@@ -94,16 +156,10 @@ range_start(struct range *r)
 	uint64_t *counter =
 		r->io.kind == BACKEND_TRIM ? &d->stats.pages_trimmed : &d->stats.pages_zeroed;
 
-	for (uint32_t i = 0; i < r->n_entries; i++) {
-		struct order_entry *e = &r->entries[i];
-		struct arena_block *b = &d->arena.blocks[e->block];
-
-		if (slab_forget_pages(d, e->block, e->mask, 0))
-			unsafe_to_front(d, &r->unsafe);
-		b->remote &= ~e->mask;
-		b->backup &= ~e->mask;
-		order_main_done(&d->order, e);
-	}
+	if (r->io.kind == BACKEND_TRIM)
+		range_main_done(r, r->io.length_bytes, r->io.length_bytes);
+	else
+		range_before_flushes(r);
 	*counter += r->io.length_bytes / PAGE_BYTES;
 	range_backup_next(r);
 }

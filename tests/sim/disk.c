@@ -12,6 +12,7 @@
 #include "sim/pattern.h"
 #include "sim/sum.h"
 #include "sim/world.h"
+#include "slab/core.h"
 
 struct disk_op {
 	struct sim_event ev;
@@ -176,6 +177,19 @@ write_status(struct sim_disk *d, const struct backup_op *op)
 	return 0;
 }
 
+/* After @op failed nothing of @page on the backup counts: a part of it may be there. */
+static bool
+is_spoilt(const struct sim_disk *d, const struct backup_op *op, uint32_t page)
+{
+	const struct arena *a = &d->sim->devices[d->index].dev->arena;
+
+	if (op->kind == BACKUP_OP_WRITE)
+		return true;
+	/* What has no other copy is still served from there. */
+	return op->kind == BACKUP_OP_ZERO &&
+	       (a->blocks[page / BLOCK_PAGES].remote & 1u << page % BLOCK_PAGES) != 0;
+}
+
 static int
 carry_out_write(struct sim_disk *d, const struct backup_op *op)
 {
@@ -191,7 +205,7 @@ carry_out_write(struct sim_disk *d, const struct backup_op *op)
 		change_bytes(d, op, rng_below(&sim->rng, (uint32_t)op->length_bytes / 512) * 512);
 	for (op_pages(op, &page, &stop); page < stop; page++) {
 		struct sim_disk_page *p = &d->pages[page];
-		const bool is_bad = status < 0 && op->kind == BACKUP_OP_WRITE;
+		const bool is_bad = status < 0 && is_spoilt(d, op, page);
 
 		if (status < 0 || p->is_bad) {
 			p->error_ns = sim_now(sim);

@@ -112,11 +112,8 @@ allow_slowly(const struct page_history *h, uint32_t page, uint32_t from, uint32_
 
 		if (f >= t || (q->rule == RULE_READ && c->number >= q->number))
 			continue;
-		/* What was trimmed may come back, and need not have got there before; the
-		 * same below a ZERO that was answered with an error. */
-		is_trimmed |= q->rule == RULE_DURABLE &&
-			      (c->kind == BACKEND_TRIM ||
-			       (c->kind == BACKEND_ZERO && c->status == CHANGE_FAILED));
+		/* What was trimmed may come back, and need not have got there before. */
+		is_trimmed |= q->rule == RULE_DURABLE && c->kind == BACKEND_TRIM;
 		if (match(todo, own, f, t, page, c->version) > 0 && !is_trimmed &&
 		    is_definite(c, q))
 			return false;

@@ -598,7 +598,7 @@ flush_and_degraded(enum backend_kind kind)
 	flush = world_submit(w, BACKEND_FLUSH, 0, 0, 0);
 	(void)dw_start(w, kind, 0, P); /* cures it, as soon as it is on the backup */
 	world_settle(w);
-	assert_int_equal(world_stats(w).pages_degraded, 0);
+	assert_int_equal(world_stats(w).pages_degraded, kind == BACKEND_ZERO ? 1 : 0);
 	fake_backup_step(world_backup(w), 0);
 	world_settle(w);
 	assert_false(flush->is_done);
@@ -616,6 +616,35 @@ flush__waits_for_what_replaces_a_degraded_page(void **state)
 	(void)state;
 	flush_and_degraded(BACKEND_WRITE);
 	flush_and_degraded(BACKEND_ZERO);
+}
+
+/* The backup has an older content than the page's, or may have zeros in some of it. */
+static void
+zero__refused_leaves_the_pages_as_they_were(void **state)
+{
+	struct world *w = dw_new(1, 1, SLAB_ACK_REMOTE);
+	uint64_t newest;
+
+	(void)state;
+	dw_map(w, 0);
+	assert_int_equal(dw_write(w, P), 0);
+	assert_int_equal(dw_write(w, Q), 0);
+	world_settle(w);
+	fake_backup_fail_writes(world_backup(w), -EIO);
+	assert_int_equal(dw_write(w, P), 0);
+	world_settle(w);
+	newest = dw_remote_version(w, 0, P);
+	assert_int_equal(world_do(w, BACKEND_ZERO, P, Q - P + PAGE_BYTES), -EIO);
+	assert_int_equal(world_stats(w).pages_degraded, 2);
+	assert_false(dw_is_backup(w, Q));
+	assert_int_equal(dw_flush(w), -EIO);
+	assert_int_equal(dw_read(w, P), 0);
+	heal(w);
+	assert_int_equal(dw_backup_version(w, P), newest);
+	assert_int_equal(world_restart(w), 0);
+	assert_int_equal(dw_read(w, P), 0);
+	assert_int_equal(dw_read(w, Q), 0);
+	world_free(w);
 }
 
 /* Found by the simulator, seed 1415897: neither degraded nor lost nor kept, and not on the backup. */
@@ -739,6 +768,7 @@ main(void)
 		cmocka_unit_test(flush__waits_for_what_replaces_a_degraded_page),
 		cmocka_unit_test(flush__waits_for_what_replaces_several_writes),
 		cmocka_unit_test(flush__waits_for_a_repair_that_lost_its_daemon),
+		cmocka_unit_test(zero__refused_leaves_the_pages_as_they_were),
 		cmocka_unit_test(stop__retries_what_the_backup_refused),
 		cmocka_unit_test(stop__gives_up_loudly),
 		cmocka_unit_test(stop__pages_lost_before_are_an_error),
