@@ -102,12 +102,16 @@ oracle_pings(struct sim_device_host *dh)
 
 	list_foreach (pos, &sim->net.conns) {
 		const struct sim_conn *c = container_of(pos, struct sim_conn, node);
+		/* A deadline begins with the turn after what it counts from. */
+		const uint64_t since_ns = c->no_ping_ns > dh->host.paused_until_ns
+						  ? c->no_ping_ns
+						  : dh->host.paused_until_ns;
 
 		/* What is sent to an end that is gone is not seen here. */
 		if (c->tp->host != &dh->host || c->no_ping_ns == 0 || c->is_closed ||
 		    c->is_ending || !c->peer || c->peer->is_ending)
 			continue;
-		if (sim_now(sim) > c->no_ping_ns + sim->plan.ping_ns + slack_ns(sim))
+		if (sim_now(sim) > since_ns + sim->plan.ping_ns + slack_ns(sim))
 			sim_fail(DEVICE_5, "device %u does not ask whether daemon %u is there",
 				 dh->index, c->target - SIM_DEVICES_MAX);
 	}
