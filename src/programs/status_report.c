@@ -56,6 +56,7 @@ slabs_write(struct json_out *j, const struct slab_device_stats *s)
 	json_out_u64(j, "page_map_bytes", s->page_map_bytes);
 	json_out_u64(j, "slab_table_bytes", s->slab_table_bytes);
 	json_out_u64(j, "writes_unsafe", s->writes_unsafe);
+	json_out_u64(j, "writes_kept", s->writes_kept_total);
 	json_out_u64(j, "backup_writes_superseded", s->backup_writes_superseded);
 	json_out_close(j, '}');
 }

@@ -92,7 +92,9 @@ struct slab_device_stats {
 	uint32_t slabs_mapped;
 	uint64_t buffer_bytes;
 	uint64_t buffer_bytes_free;
-	uint64_t writes_unsafe;	 /* not yet on the backup */
+	uint64_t writes_unsafe; /* not yet on the backup */
+	/* Writes whose buffer was the only copy when the backup refused them. */
+	uint64_t writes_kept_total;
 	uint64_t page_map_bytes; /* 64 KiB per GiB */
 	uint64_t slab_table_bytes;
 };

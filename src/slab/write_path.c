@@ -74,6 +74,7 @@ write_set_kept(struct piece *p)
 	struct slab_device *d = p->dev;
 
 	d->n_kept += p->is_kept ? 0 : 1;
+	d->stats.writes_kept_total += p->is_kept ? 0 : 1;
 	p->is_kept = true;
 	/* Last: it may start a flush, which has to see the count. */
 	unsafe_remove(d, &p->unsafe);

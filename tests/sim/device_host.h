@@ -28,8 +28,9 @@ struct sim_request {
 	uint64_t number;
 	uint64_t version; /* that a WRITE wrote */
 	uint64_t submitted_ns;
-	uint64_t done_seq; /* FLUSH: what was done before it was submitted */
-	uint64_t ticks;	   /* of the disk at submit */
+	uint64_t kept_total; /* of the device's statistics, then */
+	uint64_t done_seq;   /* FLUSH: what was done before it was submitted */
+	uint64_t ticks;	     /* of the disk at submit */
 	struct change *changes;
 	uint32_t n_changes;
 	int status;
@@ -69,7 +70,6 @@ struct sim_device_host {
 	uint32_t *seen_backup;
 	uint8_t seen_state[SIM_SLABS_MAX];
 	uint8_t seen_daemon[SIM_SLABS_MAX];
-	uint64_t kept_ns; /* when a write that the backup had refused was there last */
 	uint64_t mapping_since_ns[SIM_SLABS_MAX];
 	uint16_t n_buffer_users[SIM_BUFFER_PAGES];
 	bool is_buffer_written[SIM_BUFFER_PAGES]; /* by the operation that uses it */

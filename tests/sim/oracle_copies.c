@@ -79,7 +79,6 @@ oracle_device_started(struct sim_device_host *dh)
 	memset(dh->seen_state, 0, sizeof(dh->seen_state));
 	memset(dh->seen_daemon, 0, sizeof(dh->seen_daemon));
 	memset(dh->down_ns, 0, sizeof(dh->down_ns));
-	dh->kept_ns = 0;
 	oracle_all_copies(dh);
 }
 
@@ -131,8 +130,6 @@ oracle_device_turn(struct sim_device_host *dh)
 {
 	const struct arena *a = &dh->dev->arena;
 
-	if (dh->dev->n_kept > 0)
-		dh->kept_ns = sim_now(dh->host.sim);
 	for (uint32_t block = 0; block < a->n_blocks; block++) {
 		const struct arena_block *b = &a->blocks[block];
 		const bool is_mapped = a->slabs[block / a->slab_blocks].state == SLAB_STATE_MAPPED;

@@ -22,6 +22,7 @@ oracle_submitted(struct sim_request *r)
 	const struct backend_io *io = r->io;
 
 	r->submitted_ns = sim_now(dh->host.sim);
+	r->kept_total = dh->dev->stats.writes_kept_total;
 	r->done_seq = dh->pages.done_seq;
 	r->ticks = dh->disk.ticks;
 	if (io->kind == BACKEND_READ || io->kind == BACKEND_FLUSH)
@@ -56,7 +57,9 @@ check_read(const struct sim_request *r)
 static bool
 was_kept(const struct sim_request *r)
 {
-	return r->device->dev->n_kept > 0 || r->device->kept_ns >= r->submitted_ns;
+	const struct slab_device *d = r->device->dev;
+
+	return d->n_kept > 0 || d->stats.writes_kept_total > r->kept_total;
 }
 
 /* The pages whose trouble on the disk can be @r's. */

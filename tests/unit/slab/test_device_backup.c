@@ -32,6 +32,7 @@ world_with_kept(uint32_t n_daemons)
 	world_hold_backup(w, false);
 	world_settle(w);
 	assert_int_equal(world_device(w)->n_kept, 1);
+	assert_int_equal(world_stats(w).writes_kept_total, 1);
 	return w;
 }
 
@@ -389,6 +390,7 @@ kept__a_repair_that_loses_its_daemon(void **state)
 	world_settle(w);
 	assert_int_equal(world_stats(w).pages_lost, 0);
 	assert_int_equal(world_device(w)->n_kept, 1);
+	assert_int_equal(world_stats(w).writes_kept_total, 1);
 	for (uint32_t i = 0; i < a->n_buffer_pages; i++)
 		n += a->writes[i].seq != 0 && a->writes[i].offset_bytes == P;
 	assert_int_equal(n, 1);
