@@ -154,15 +154,31 @@ repair_run(struct order_entry *e)
 	struct slab_device *d = p->dev;
 	const struct arena_block *b = &d->arena.blocks[e->block];
 
-	if (e->wait_main > 0 || e->wait_backup > 0)
+	if (e->wait_main > 0 || (e->wait_backup > 0 && p->status == 0))
 		return;
 	/* The pages may have been written, trimmed or lost while it waited. */
-	if (!slab_is_mapped(d, piece_slab(p)) || (b->remote & ~b->backup & e->mask) != e->mask) {
+	if (!slab_is_mapped(d, piece_slab(p)) || (b->remote & ~b->backup & e->mask) != e->mask ||
+	    p->status < 0) {
 		repair_end(p);
 		return;
 	}
 	p->todo = e->mask;
 	read_fetch(p);
+}
+
+/* What it waits for waits itself, with no end in sight: others behind it must not. */
+static void
+repair_blocked(struct order_entry *e, int status)
+{
+	struct piece *p = container_of(e, struct piece, order);
+
+	if (e->wait_main == 0 && e->wait_backup == 0)
+		return;
+	p->status = status;
+	if (e->wait_main > 0)
+		return; /* not for long */
+	list_del(&e->ready);
+	repair_end(p);
 }
 
 /* One page run of @block that only the daemon has.  False when there is no buffer. */
@@ -176,6 +192,7 @@ repair_start(struct slab_device *d, uint32_t block, uint32_t pages)
 	p->is_repair = true;
 	p->io.kind = BACKEND_WRITE;
 	order_entry_init(&p->order, ORDER_EXCLUSIVE, block, p->order.mask, repair_run);
+	p->order.blocked = repair_blocked;
 	order_add(&d->order, &p->order);
 	d->n_repairs++;
 	if (p->order.wait_main == 0 && p->order.wait_backup == 0)

@@ -270,6 +270,38 @@ kept__what_waits_behind_a_waiting_write_fails_in_time(void **state)
 	world_free(w);
 }
 
+/* A repair waits for a write that came before it, which waits for a kept one. */
+static void
+kept__a_repair_that_waits_delays_nobody(void **state)
+{
+	struct world *w = dw_new(1, 2, SLAB_ACK_REMOTE);
+	struct world_io *trim;
+
+	(void)state;
+	dw_map(w, 0);
+	world_hold_backup(w, true);
+	(void)world_submit(w, BACKEND_WRITE, 0, P, Q - P);
+	world_settle(w);
+	world_put_done(w);
+	fake_backup_fail_writes(world_backup(w), -EIO);
+	dw_lose(w, world_device(w)->arena.slabs[0].daemon);
+	world_hold_backup(w, false);
+	dw_map(w, 0);
+	assert_int_equal(dw_write(w, Q), 0);
+	dw_hold_ops(w, true);
+	(void)dw_start(w, BACKEND_READ, 0, Q);
+	(void)world_submit(w, BACKEND_WRITE, 0, Q - PAGE_BYTES, 2 * PAGE_BYTES);
+	world_run(w, NSEC_PER_SEC + NSEC_PER_SEC / 2);
+	assert_true(world_device(w)->n_repairs > 0);
+	dw_hold_ops(w, false);
+	trim = dw_start(w, BACKEND_TRIM, 0, Q);
+	world_run(w, 4 * NSEC_PER_SEC);
+	assert_true(trim->is_done);
+	world_put_done(w);
+	heal(w);
+	world_free(w);
+}
+
 static void
 kept__ranges_behind_it_fail_in_time(void **state)
 {
@@ -755,6 +787,7 @@ main(void)
 		cmocka_unit_test(kept__sync_begun_before_the_retry_ended_fails),
 		cmocka_unit_test(kept__a_write_behind_it_fails_in_time),
 		cmocka_unit_test(kept__what_waits_behind_a_waiting_write_fails_in_time),
+		cmocka_unit_test(kept__a_repair_that_waits_delays_nobody),
 		cmocka_unit_test(kept__ranges_behind_it_fail_in_time),
 		cmocka_unit_test(kept__replaced_by_a_remote_copy),
 		cmocka_unit_test(kept__replaced_while_its_retry_is_under_way),
