@@ -164,33 +164,29 @@ range_start(struct range *r)
 	range_backup_next(r);
 }
 
-/* Leaves its pages and answers, as soon as nobody before it is at work on them. */
+/*
+ * Leaves its pages and answers, unless somebody before it is at work on them: that takes a
+ * while, and whether the backup still refuses what is in the way is said again each time.
+ */
 static void
-range_give_up(struct range *r)
+range_blocked(struct order_entry *entry, int status)
 {
+	struct range *r = entry->owner;
 	struct slab_device *d = r->dev;
 
+	if (r->n_blocked == 0)
+		return;
 	for (uint32_t i = 0; i < r->n_entries; i++)
 		if (r->entries[i].wait_main > 0)
 			return;
+	r->n_blocked = 0;
 	for (uint32_t i = 0; i < r->n_entries; i++) {
 		list_del(&r->entries[i].ready);
 		order_main_done(&d->order, &r->entries[i]);
 		order_backup_done(&d->order, &r->entries[i]);
 	}
 	unsafe_remove(d, &r->unsafe);
-	range_answer(r, r->status);
-}
-
-static void
-range_blocked(struct order_entry *e, int status)
-{
-	struct range *r = e->owner;
-
-	if (r->n_blocked == 0 || r->status < 0)
-		return;
-	r->status = status;
-	range_give_up(r);
+	range_answer(r, status);
 }
 
 static void
@@ -198,10 +194,6 @@ range_entry_run(struct order_entry *e)
 {
 	struct range *r = e->owner;
 
-	if (r->status < 0) {
-		range_give_up(r);
-		return;
-	}
 	if (e->wait_main > 0 || e->wait_backup > 0)
 		return;
 	assert(r->n_blocked > 0);

@@ -154,11 +154,10 @@ repair_run(struct order_entry *e)
 	struct slab_device *d = p->dev;
 	const struct arena_block *b = &d->arena.blocks[e->block];
 
-	if (e->wait_main > 0 || (e->wait_backup > 0 && p->status == 0))
+	if (e->wait_main > 0 || e->wait_backup > 0)
 		return;
 	/* The pages may have been written, trimmed or lost while it waited. */
-	if (!slab_is_mapped(d, piece_slab(p)) || (b->remote & ~b->backup & e->mask) != e->mask ||
-	    p->status < 0) {
+	if (!slab_is_mapped(d, piece_slab(p)) || (b->remote & ~b->backup & e->mask) != e->mask) {
 		repair_end(p);
 		return;
 	}
@@ -172,11 +171,9 @@ repair_blocked(struct order_entry *e, int status)
 {
 	struct piece *p = container_of(e, struct piece, order);
 
-	if (e->wait_main == 0 && e->wait_backup == 0)
+	(void)status;
+	if (e->wait_main > 0 || e->wait_backup == 0)
 		return;
-	p->status = status;
-	if (e->wait_main > 0)
-		return; /* not for long */
 	list_del(&e->ready);
 	repair_end(p);
 }

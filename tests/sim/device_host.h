@@ -28,7 +28,7 @@ struct sim_request {
 	uint64_t number;
 	uint64_t version; /* that a WRITE wrote */
 	uint64_t submitted_ns;
-	uint64_t kept_total; /* of the device's statistics, then */
+	uint64_t kept_total; /* writes that had been kept, but were no longer, then */
 	uint64_t done_seq;   /* FLUSH: what was done before it was submitted */
 	uint64_t ticks;	     /* of the disk at submit */
 	struct change *changes;

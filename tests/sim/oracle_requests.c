@@ -22,7 +22,7 @@ oracle_submitted(struct sim_request *r)
 	const struct backend_io *io = r->io;
 
 	r->submitted_ns = sim_now(dh->host.sim);
-	r->kept_total = dh->dev->stats.writes_kept_total;
+	r->kept_total = dh->dev->stats.writes_kept_total - dh->dev->n_kept;
 	r->done_seq = dh->pages.done_seq;
 	r->ticks = dh->disk.ticks;
 	if (io->kind == BACKEND_READ || io->kind == BACKEND_FLUSH)
@@ -59,7 +59,7 @@ was_kept(const struct sim_request *r)
 {
 	const struct slab_device *d = r->device->dev;
 
-	return d->n_kept > 0 || d->stats.writes_kept_total > r->kept_total;
+	return d->stats.writes_kept_total > r->kept_total;
 }
 
 /* The pages whose trouble on the disk can be @r's. */

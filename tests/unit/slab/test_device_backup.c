@@ -270,14 +270,12 @@ kept__what_waits_behind_a_waiting_write_fails_in_time(void **state)
 	world_free(w);
 }
 
-/* A repair waits for a write that came before it, which waits for a kept one. */
-static void
-kept__a_repair_that_waits_delays_nobody(void **state)
+/* A kept write of the pages from P up to Q; the slab is mapped again, and Q only there. */
+static struct world *
+world_with_kept_and_degraded(void)
 {
 	struct world *w = dw_new(1, 2, SLAB_ACK_REMOTE);
-	struct world_io *trim;
 
-	(void)state;
 	dw_map(w, 0);
 	world_hold_backup(w, true);
 	(void)world_submit(w, BACKEND_WRITE, 0, P, Q - P);
@@ -288,6 +286,44 @@ kept__a_repair_that_waits_delays_nobody(void **state)
 	world_hold_backup(w, false);
 	dw_map(w, 0);
 	assert_int_equal(dw_write(w, Q), 0);
+	assert_int_equal(world_device(w)->n_kept, 1);
+	return w;
+}
+
+/* The backup refused what is in the way, but works again before the ZERO's turn. */
+static void
+kept__a_range_is_told_nothing_before_its_turn(void **state)
+{
+	struct world *w = world_with_kept_and_degraded();
+	struct world_io *zero;
+
+	(void)state;
+	/* The backup is tried every second, an operation has two. */
+	world_run(w, NSEC_PER_SEC / 2);
+	dw_hold_ops(w, true);
+	(void)dw_start(w, BACKEND_READ, 0, Q);
+	zero = world_submit(w, BACKEND_ZERO, 0, Q - PAGE_BYTES, 2 * PAGE_BYTES);
+	world_run(w, NSEC_PER_SEC * 3 / 4);
+	fake_backup_fail_writes(world_backup(w), 0);
+	world_run(w, NSEC_PER_SEC);
+	assert_int_equal(world_device(w)->n_kept, 0);
+	dw_hold_ops(w, false);
+	world_settle(w);
+	assert_true(zero->is_done);
+	assert_int_equal(zero->status, 0);
+	world_put_done(w);
+	heal(w);
+	world_free(w);
+}
+
+/* A repair waits for a write that came before it, which waits for a kept one. */
+static void
+kept__a_repair_that_waits_delays_nobody(void **state)
+{
+	struct world *w = world_with_kept_and_degraded();
+	struct world_io *trim;
+
+	(void)state;
 	dw_hold_ops(w, true);
 	(void)dw_start(w, BACKEND_READ, 0, Q);
 	(void)world_submit(w, BACKEND_WRITE, 0, Q - PAGE_BYTES, 2 * PAGE_BYTES);
@@ -787,6 +823,7 @@ main(void)
 		cmocka_unit_test(kept__sync_begun_before_the_retry_ended_fails),
 		cmocka_unit_test(kept__a_write_behind_it_fails_in_time),
 		cmocka_unit_test(kept__what_waits_behind_a_waiting_write_fails_in_time),
+		cmocka_unit_test(kept__a_range_is_told_nothing_before_its_turn),
 		cmocka_unit_test(kept__a_repair_that_waits_delays_nobody),
 		cmocka_unit_test(kept__ranges_behind_it_fail_in_time),
 		cmocka_unit_test(kept__replaced_by_a_remote_copy),
