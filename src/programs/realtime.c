@@ -41,6 +41,12 @@ realtime_try(void)
 	return r < 0 ? r : set_policy(false);
 }
 
+bool
+realtime_is_entered(void)
+{
+	return sched_getscheduler(0) == SCHED_FIFO;
+}
+
 uint64_t
 realtime_low_bytes(uint64_t min_free_kib)
 {

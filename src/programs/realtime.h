@@ -33,6 +33,8 @@ struct realtime {
 int realtime_try(void);
 /* From now on, for good. */
 int realtime_enter(void);
+/* Whether the calling thread is. */
+bool realtime_is_entered(void);
 
 /*
  * Free memory, in bytes, below which this machine's replies may have to wait.

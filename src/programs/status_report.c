@@ -98,7 +98,7 @@ static void
 realtime_write(struct json_out *j, const struct realtime *realtime)
 {
 	json_out_open(j, "realtime", '{');
-	json_out_bool(j, "now", realtime->is_on);
+	json_out_bool(j, "now", realtime_is_entered());
 	json_out_u64(j, "switches", realtime->switches_total);
 	json_out_u64(j, "below_bytes", realtime->low_bytes);
 	json_out_close(j, '}');

@@ -269,7 +269,7 @@ write_unblock_later(struct piece *p, int status)
 		if (e->blocked)
 			e->blocked(e, status);
 		if (e->backup_done)
-			continue;
+			continue; /* gone; its marks are still there until the pool gives it out */
 		/* It goes on waiting, and with it what stands behind it on its other pages. */
 		last = e;
 		mask |= e->mask;
