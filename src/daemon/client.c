@@ -243,6 +243,10 @@ serving(struct client *c, const struct ctl_msg *msg)
 	case CTL_MR_INFO:
 	case CTL_UNMAPPED:
 	case CTL_PONG:
+	case CTL_CHECK_ACTIVITY:
+	case CTL_EVICT:
+	case CTL_ACTIVITY:
+	case CTL_DONE:
 		client_protocol_error(c, "%s is no request", ctl_type_name(msg->type));
 		break;
 	}

@@ -27,13 +27,23 @@ static const struct {
 	uint16_t payload_bytes;
 	bool any_version; /* needed to tell a peer of another version why it is refused */
 } types[] = {
-	[CTL_HELLO] = {"HELLO", 104, true},	 [CTL_CHALLENGE] = {"CHALLENGE", 48, false},
-	[CTL_AUTH] = {"AUTH", 32, false},	 [CTL_WELCOME] = {"WELCOME", 24, false},
-	[CTL_REFUSED] = {"REFUSED", 100, true},	 [CTL_QUERY_MEM] = {"QUERY_MEM", 0, false},
-	[CTL_FREE_MEM] = {"FREE_MEM", 8, false}, [CTL_MAP] = {"MAP", 8, false},
-	[CTL_MR_INFO] = {"MR_INFO", 32, false},	 [CTL_UNMAP] = {"UNMAP", 8, false},
-	[CTL_UNMAPPED] = {"UNMAPPED", 8, false}, [CTL_PING] = {"PING", 0, false},
+	[CTL_HELLO] = {"HELLO", 104, true},
+	[CTL_CHALLENGE] = {"CHALLENGE", 48, false},
+	[CTL_AUTH] = {"AUTH", 32, false},
+	[CTL_WELCOME] = {"WELCOME", 24, false},
+	[CTL_REFUSED] = {"REFUSED", 100, true},
+	[CTL_QUERY_MEM] = {"QUERY_MEM", 0, false},
+	[CTL_FREE_MEM] = {"FREE_MEM", 16, false},
+	[CTL_MAP] = {"MAP", 8, false},
+	[CTL_MR_INFO] = {"MR_INFO", 32, false},
+	[CTL_UNMAP] = {"UNMAP", 8, false},
+	[CTL_UNMAPPED] = {"UNMAPPED", 8, false},
+	[CTL_PING] = {"PING", 0, false},
 	[CTL_PONG] = {"PONG", 0, false},
+	[CTL_CHECK_ACTIVITY] = {"CHECK_ACTIVITY", 8, false},
+	[CTL_ACTIVITY] = {"ACTIVITY", 16, false},
+	[CTL_EVICT] = {"EVICT", 16, false},
+	[CTL_DONE] = {"DONE", 8, false},
 };
 #define TYPES_END (sizeof(types) / sizeof(types[0]))
 
@@ -103,6 +113,8 @@ put_payload(const struct ctl_msg *msg, uint8_t *p)
 	case CTL_FREE_MEM:
 		put_le32(p, msg->u.free_mem.free_slabs);
 		put_le32(p + 4, msg->u.free_mem.total_slabs);
+		put_le32(p + 8, msg->u.free_mem.usage_permille);
+		put_le32(p + 12, 0);
 		break;
 	case CTL_MAP:
 		put_le32(p, msg->u.map.slab);
@@ -118,8 +130,21 @@ put_payload(const struct ctl_msg *msg, uint8_t *p)
 		break;
 	case CTL_UNMAP:
 	case CTL_UNMAPPED:
+	case CTL_CHECK_ACTIVITY:
+	case CTL_DONE:
 		put_le32(p, msg->u.unmap.slab);
 		put_le32(p + 4, msg->u.unmap.generation);
+		break;
+	case CTL_ACTIVITY:
+		put_le32(p, msg->u.activity.slab);
+		put_le32(p + 4, msg->u.activity.generation);
+		put_le64(p + 8, msg->u.activity.milli_pages_per_second);
+		break;
+	case CTL_EVICT:
+		put_le32(p, msg->u.evict.slab);
+		put_le32(p + 4, msg->u.evict.generation);
+		put_le32(p + 8, msg->u.evict.deadline_ms);
+		put_le32(p + 12, 0);
 		break;
 	case CTL_QUERY_MEM:
 	case CTL_PING:
@@ -156,6 +181,9 @@ get_payload(const uint8_t *p, struct ctl_msg *msg)
 	case CTL_FREE_MEM:
 		msg->u.free_mem.free_slabs = get_le32(p);
 		msg->u.free_mem.total_slabs = get_le32(p + 4);
+		msg->u.free_mem.usage_permille = get_le32(p + 8);
+		if (msg->u.free_mem.usage_permille > CTL_USAGE_PERMILLE_MAX || get_le32(p + 12))
+			return -EPROTO;
 		break;
 	case CTL_MAP:
 		msg->u.map.slab = get_le32(p);
@@ -172,8 +200,22 @@ get_payload(const uint8_t *p, struct ctl_msg *msg)
 		break;
 	case CTL_UNMAP:
 	case CTL_UNMAPPED:
+	case CTL_CHECK_ACTIVITY:
+	case CTL_DONE:
 		msg->u.unmap.slab = get_le32(p);
 		msg->u.unmap.generation = get_le32(p + 4);
+		break;
+	case CTL_ACTIVITY:
+		msg->u.activity.slab = get_le32(p);
+		msg->u.activity.generation = get_le32(p + 4);
+		msg->u.activity.milli_pages_per_second = get_le64(p + 8);
+		break;
+	case CTL_EVICT:
+		msg->u.evict.slab = get_le32(p);
+		msg->u.evict.generation = get_le32(p + 4);
+		msg->u.evict.deadline_ms = get_le32(p + 8);
+		if (msg->u.evict.deadline_ms == 0 || get_le32(p + 12))
+			return -EPROTO;
 		break;
 	case CTL_QUERY_MEM:
 	case CTL_PING:

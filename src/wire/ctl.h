@@ -15,7 +15,10 @@
  *     MAP ->            <- MR_INFO, or REFUSED
  *     UNMAP ->          <- UNMAPPED
  *     PING ->           <- PONG
- * Every request carries a non-zero request id, its answer the same one.
+ *              CHECK_ACTIVITY <-                     ACTIVITY ->
+ *              EVICT <-                              DONE ->
+ * Every request carries a non-zero request id, its answer the same one; each side
+ * counts its own.
  * FREE_MEM also comes unasked (request id 0) when the number changed.
  */
 #ifndef WIRE_CTL_H
@@ -50,7 +53,10 @@ enum ctl_type {
 	CTL_UNMAPPED = 11,
 	CTL_PING = 12,
 	CTL_PONG = 13,
-	/* Numbers kept for eviction: 14 CHECK_ACTIVITY, 15 ACTIVITY, 16 EVICT, 17 DONE. */
+	CTL_CHECK_ACTIVITY = 14, /* paper appendix B.1 has these four names */
+	CTL_ACTIVITY = 15,
+	CTL_EVICT = 16,
+	CTL_DONE = 17,
 };
 
 enum ctl_reason {
@@ -92,7 +98,9 @@ struct ctl_refused {
 struct ctl_free_mem {
 	uint32_t free_slabs; /* ready to be mapped now, this client's quota counted */
 	uint32_t total_slabs;
+	uint32_t usage_permille; /* of the host's memory, in use by anything: 0..1000 */
 };
+#define CTL_USAGE_PERMILLE_MAX 1000u
 struct ctl_map {
 	uint32_t slab;	     /* the device's index of it */
 	uint32_t generation; /* the server's, not 0; distinguishes mappings of one slab */
@@ -108,6 +116,16 @@ struct ctl_unmap {
 	uint32_t slab;
 	uint32_t generation;
 };
+struct ctl_activity {
+	uint32_t slab;
+	uint32_t generation;
+	uint64_t milli_pages_per_second; /* page I/Os, the EWMA of paper 4.1, times 1000 */
+};
+struct ctl_evict {
+	uint32_t slab;
+	uint32_t generation;
+	uint32_t deadline_ms; /* from the sending on; not 0.  Then the grant is revoked. */
+};
 
 struct ctl_msg {
 	enum ctl_type type;
@@ -122,7 +140,9 @@ struct ctl_msg {
 		struct ctl_free_mem free_mem;
 		struct ctl_map map;
 		struct ctl_mr_info mr_info;
-		struct ctl_unmap unmap; /* UNMAP and UNMAPPED */
+		struct ctl_unmap unmap; /* UNMAP, UNMAPPED, CHECK_ACTIVITY and DONE */
+		struct ctl_activity activity;
+		struct ctl_evict evict;
 	} u;
 };
 

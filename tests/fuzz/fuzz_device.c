@@ -110,10 +110,20 @@ fill_message(struct run *r, struct fake_daemon *f, struct ctl_msg *msg)
 		break;
 	case CTL_FREE_MEM:
 		msg->u.free_mem.free_slabs = fuzz_u32(&r->in);
+		msg->u.free_mem.usage_permille = fuzz_below(&r->in, CTL_USAGE_PERMILLE_MAX + 1);
 		break;
 	case CTL_MR_INFO:
 		fill_mr_info(r, f, msg);
 		break;
+	case CTL_CHECK_ACTIVITY:
+	case CTL_EVICT: {
+		const struct fake_daemon_slab *s = &f->slabs[fuzz_u8(&r->in) % f->n_slabs];
+
+		msg->u.evict.slab = s->slab;
+		msg->u.evict.generation = s->generation + (fuzz_u8(&r->in) == 1);
+		msg->u.evict.deadline_ms = 1 + fuzz_u8(&r->in);
+		break;
+	}
 	default:
 		break;
 	}
@@ -122,7 +132,7 @@ fill_message(struct run *r, struct fake_daemon *f, struct ctl_msg *msg)
 static void
 say_message(struct run *r, struct fake_daemon *f)
 {
-	struct ctl_msg msg = {.type = (enum ctl_type)(1 + fuzz_below(&r->in, CTL_PONG))};
+	struct ctl_msg msg = {.type = (enum ctl_type)(1 + fuzz_below(&r->in, CTL_DONE))};
 	const uint8_t how = fuzz_u8(&r->in);
 	uint8_t buf[CTL_MESSAGE_BYTES_MAX];
 	size_t length;

@@ -250,7 +250,7 @@ def daemon():
     yield "grant-fails", b"\0" + full + come + hello + turn * 2 + b"\15\5\1\7\10" + turn * 4
     yield "zero-fails", b"\0" + mapped + b"\6" + turn * 3 + advance + b"\14\200" + advance
     yield "takes-no-answers", b"\0" + mapped + b"\217" + b"\1\13\0" * 80
-    for kind in range(13):
+    for kind in range(17):
         yield f"message-{kind}", b"\0" + mapped + bytes([1, kind, 8]) + turn
 
 
@@ -262,7 +262,7 @@ def device():
         yield f"requests-{how}", (bytes([how]) + up + write + settle * 2 + backup * 2 + read + settle + flush +
                                   backup * 3)
         yield f"trim-zero-{how}", bytes([how]) + up + write + settle + b"\0\3\0\7\0\4\2\7\0\44\4\107" + backup * 4
-    for kind in range(13):
+    for kind in range(17):
         yield f"message-{kind}", b"\0" + up + write + settle * 2 + bytes([9, kind, 2, 0, 0]) + settle
         yield f"message-early-{kind}", b"\0\3\1" + bytes([9, kind, 2, 0, 0]) + settle + write + settle
     for lie in range(12):

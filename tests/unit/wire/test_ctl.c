@@ -16,10 +16,11 @@
 _Static_assert(CTL_MESSAGE_BYTES_MAX <= TP_MESSAGE_BYTES_MAX, "a message fits the transport");
 
 #define FIRST CTL_HELLO
-#define LAST CTL_PONG
+#define LAST CTL_DONE
 
 /* Lengths as docs/protocol.md has them, written down again on purpose. */
-static const size_t payload_bytes[] = {0, 104, 48, 32, 24, 100, 0, 8, 8, 32, 8, 8, 0, 0};
+static const size_t payload_bytes[] = {0,  104, 48, 32, 24, 100, 0,  16, 8,
+				       32, 8,	8,  0,	0,  8,	 16, 16, 8};
 
 static struct ctl_msg
 sample(enum ctl_type type)
@@ -57,6 +58,7 @@ sample(enum ctl_type type)
 	case CTL_FREE_MEM:
 		m.u.free_mem.free_slabs = 1;
 		m.u.free_mem.total_slabs = UINT32_MAX;
+		m.u.free_mem.usage_permille = 999;
 		break;
 	case CTL_MAP:
 		m.u.map.slab = 5;
@@ -71,8 +73,20 @@ sample(enum ctl_type type)
 		break;
 	case CTL_UNMAP:
 	case CTL_UNMAPPED:
+	case CTL_CHECK_ACTIVITY:
+	case CTL_DONE:
 		m.u.unmap.slab = 8;
 		m.u.unmap.generation = 9;
+		break;
+	case CTL_ACTIVITY:
+		m.u.activity.slab = 10;
+		m.u.activity.generation = 11;
+		m.u.activity.milli_pages_per_second = 998;
+		break;
+	case CTL_EVICT:
+		m.u.evict.slab = 12;
+		m.u.evict.generation = 13;
+		m.u.evict.deadline_ms = 997;
 		break;
 	case CTL_QUERY_MEM:
 	case CTL_PING:
@@ -194,7 +208,7 @@ decode__every_truncation_and_extension(void **state)
 
 /* All 255 other values of each header byte: refused, or the same message but
  * for the field that the byte belongs to.  (The sample AUTH read as an MR_INFO
- * has reserved bytes that are not zero.) */
+ * has reserved bytes that are not zero; the others are chosen to fit each other's type.) */
 static void
 decode__every_flipped_header_byte(void **state)
 {
@@ -237,7 +251,7 @@ decode__every_flipped_header_byte(void **state)
 	}
 }
 
-/* Every value of the type field; 14 to 17 are kept for eviction and not spoken yet. */
+/* Every value of the type field. */
 static void
 decode__unknown_types(void **state)
 {
@@ -270,6 +284,39 @@ decode__reserved_bytes_of_mr_info(void **state)
 		assert_int_equal(refuse(buf, length), -EPROTO);
 		buf[at] = 0;
 	}
+}
+
+/* A usage over the maximum, an EVICT without deadline, zero fields that are not. */
+static void
+decode__fields_of_eviction_and_memory(void **state)
+{
+	struct ctl_msg m = sample(CTL_FREE_MEM), out;
+	uint8_t buf[CTL_MESSAGE_BYTES_MAX];
+	size_t length;
+
+	(void)state;
+	m.u.free_mem.usage_permille = CTL_USAGE_PERMILLE_MAX;
+	length = ctl_encode(&m, buf);
+	assert_int_equal(decode(buf, length, &out), 0);
+	buf[length - 1] = 1;
+	assert_int_equal(refuse(buf, length), -EPROTO);
+	m.u.free_mem.usage_permille++;
+	length = ctl_encode(&m, buf);
+	assert_int_equal(refuse(buf, length), -EPROTO);
+
+	m = sample(CTL_ACTIVITY);
+	m.u.activity.milli_pages_per_second = UINT64_MAX - 1;
+	length = ctl_encode(&m, buf);
+	assert_int_equal(decode(buf, length, &out), 0);
+	assert_true(out.u.activity.milli_pages_per_second == UINT64_MAX - 1);
+
+	m = sample(CTL_EVICT);
+	length = ctl_encode(&m, buf);
+	buf[length - 1] = 1;
+	assert_int_equal(refuse(buf, length), -EPROTO);
+	m.u.evict.deadline_ms = 0;
+	length = ctl_encode(&m, buf);
+	assert_int_equal(refuse(buf, length), -EPROTO);
 }
 
 static void
@@ -339,7 +386,7 @@ names(void **state)
 	assert_string_equal(ctl_type_name(CTL_HELLO), "HELLO");
 	assert_string_equal(ctl_type_name(CTL_PONG), "PONG");
 	assert_string_equal(ctl_type_name((enum ctl_type)0), "?");
-	assert_string_equal(ctl_type_name((enum ctl_type)14), "?");
+	assert_string_equal(ctl_type_name((enum ctl_type)(LAST + 1)), "?");
 	assert_string_equal(ctl_reason_name(CTL_REASON_NO_MEMORY), "no free slab now");
 	for (i = CTL_REASON_VERSION; i <= CTL_REASON_STOPPING; i++)
 		assert_string_not_equal(ctl_reason_name(i), "unknown reason");
@@ -360,6 +407,7 @@ main(void)
 		cmocka_unit_test(decode__every_flipped_header_byte),
 		cmocka_unit_test(decode__unknown_types),
 		cmocka_unit_test(decode__reserved_bytes_of_mr_info),
+		cmocka_unit_test(decode__fields_of_eviction_and_memory),
 		cmocka_unit_test(decode__strings),
 		cmocka_unit_test(decode__other_version),
 		cmocka_unit_test(names),
