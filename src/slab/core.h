@@ -93,6 +93,7 @@ struct piece {
 	bool is_answered;
 	bool is_main_done;
 	bool is_kept;	 /* WRITE: counted in n_kept */
+	bool is_unsafe;	 /* WRITE: counted in its slab's n_unsafe */
 	bool has_remote; /* WRITE: its remote copy was completed, in p->generation */
 	uint8_t n_tries; /* WRITE: after both copies failed, before the answer */
 	enum write_backup backup;
@@ -180,6 +181,13 @@ enum stop_step {
 	STOP_DONE,
 };
 
+/* What is known of a slab while the process runs; what a restart needs is in the arena. */
+struct slab_run {
+	uint32_t n_ops;	       /* remote operations in flight to it */
+	uint32_t n_unsafe;     /* writes posted to it that the backup has not got yet */
+	uint32_t pages_remote; /* remote bits of its blocks */
+};
+
 struct slab_device {
 	struct backend backend; /* first: what the server holds */
 	struct slab_device_config config;
@@ -191,6 +199,7 @@ struct slab_device {
 	struct slab_device_stats stats;
 	uint64_t now_ns; /* of the last advance */
 
+	struct slab_run *runs; /* by slab */
 	struct piece *pieces;
 	struct range *ranges;
 	struct flush *flushes;
@@ -304,7 +313,16 @@ void unsafe_to_front(struct slab_device *d, struct unsafe_node *n);
 void piece_sync(struct piece *p);
 void range_sync(struct range *r);
 
-/* slab_table.c: the only writers of arena_slab.state */
+/* slab_table.c: the only writers of arena_slab.state, arena_block.remote and slab_run */
+struct slab_run *slab_run_of_block(struct slab_device *d, uint32_t block);
+/* The pages @mask of @block have a remote copy, or have none (any more). */
+void slab_set_remote(struct slab_device *d, uint32_t block, uint32_t mask);
+void slab_clear_remote(struct slab_device *d, uint32_t block, uint32_t mask);
+/* A remote operation of @p to its slab begins, or has ended. */
+void slab_op_begins(struct piece *p, enum tp_op_kind kind);
+void slab_op_ended(struct piece *p);
+/* The write @p needs its remote copy no more: the backup has it, or never will. */
+void slab_write_safe(struct piece *p);
 void slab_want(struct slab_device *d, uint32_t slab); /* a write came: map it if possible */
 bool slab_is_mapped(const struct slab_device *d, uint32_t slab);
 /* An answer to MAP; false when it does not fit (a protocol error). */

@@ -211,6 +211,11 @@ slab_device_new(const struct slab_device_config *config, struct backup *backup,
 	d->stats.page_map_bytes = (uint64_t)d->arena.n_blocks * sizeof(struct arena_block);
 	d->stats.slab_table_bytes = (uint64_t)d->arena.n_slabs * sizeof(struct arena_slab);
 	d->stats.buffer_bytes = config->buffer_bytes;
+	d->runs = calloc(d->arena.n_slabs, sizeof(*d->runs));
+	if (!d->runs) {
+		r = -ENOMEM;
+		goto err_free;
+	}
 	r = pieces_init(d);
 	if (r < 0)
 		goto err_fini;
@@ -225,6 +230,7 @@ slab_device_new(const struct slab_device_config *config, struct backup *backup,
 err_fini:
 	remotes_fini(d);
 	pieces_fini(d);
+	free(d->runs);
 err_free:
 	free(d);
 	return r;
@@ -237,6 +243,7 @@ slab_device_free(struct slab_device *d)
 		return NULL;
 	remotes_fini(d);
 	pieces_fini(d);
+	free(d->runs);
 	free(d);
 	return NULL;
 }

@@ -57,7 +57,7 @@ range_main_done(struct range *r, uint64_t zeroed_bytes, uint64_t touched_bytes)
 
 		if (slab_forget_pages(d, e->block, zeros, 0))
 			unsafe_to_front(d, &r->unsafe);
-		b->remote &= ~zeros;
+		slab_clear_remote(d, e->block, zeros);
 		b->backup &= ~(zeros | spoilt);
 		if (spoilt != 0)
 			slab_degrade_pages(d, e->block, spoilt);

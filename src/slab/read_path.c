@@ -161,7 +161,7 @@ read_remote_done(struct piece *p, int status)
 		return;
 	}
 	if (is_current) {
-		d->arena.blocks[p->order.block].remote |= p->remote_mask;
+		slab_set_remote(d, p->order.block, p->remote_mask);
 		d->stats.pages_promoted += (uint32_t)__builtin_popcount(p->remote_mask);
 	} else {
 		p->from_backup = 0;

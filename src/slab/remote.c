@@ -359,6 +359,7 @@ op_done_cb(struct tp_op *op, int status)
 	}
 	list_del(&p->remote_node);
 	p->remote_busy = false;
+	slab_op_ended(p);
 	if (status == -ECANCELED)
 		remote_fail(p->remote, -ECONNRESET, "connection lost");
 	else if (status < 0)
@@ -386,6 +387,7 @@ remote_post(struct piece *p, enum tp_op_kind kind, uint32_t mask)
 	p->remote_busy = true;
 	p->posted_ns = 0;
 	list_add_tail(&r->ops, &p->remote_node);
+	slab_op_begins(p, kind);
 	p->remote_op = (struct tp_op){
 		.kind = kind,
 		.length_bytes = (uint32_t)__builtin_popcount(mask) * PAGE_BYTES,

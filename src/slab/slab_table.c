@@ -17,6 +17,69 @@
 
 #include "slab/core.h"
 
+struct slab_run *
+slab_run_of_block(struct slab_device *d, uint32_t block)
+{
+	return &d->runs[arena_slab_of_block(&d->arena, block)];
+}
+
+void
+slab_set_remote(struct slab_device *d, uint32_t block, uint32_t mask)
+{
+	struct slab_run *run = slab_run_of_block(d, block);
+	struct arena_block *b = &d->arena.blocks[block];
+
+	run->pages_remote += (uint32_t)__builtin_popcount(mask & ~b->remote);
+	b->remote |= mask;
+	assert(run->pages_remote <= d->arena.slab_blocks * BLOCK_PAGES);
+}
+
+void
+slab_clear_remote(struct slab_device *d, uint32_t block, uint32_t mask)
+{
+	struct slab_run *run = slab_run_of_block(d, block);
+	struct arena_block *b = &d->arena.blocks[block];
+	const uint32_t n = (uint32_t)__builtin_popcount(mask & b->remote);
+
+	assert(n <= run->pages_remote);
+	run->pages_remote -= n;
+	b->remote &= ~mask;
+}
+
+void
+slab_op_begins(struct piece *p, enum tp_op_kind kind)
+{
+	struct slab_run *run = slab_run_of_block(p->dev, p->order.block);
+
+	run->n_ops++;
+	/* A promotion is a WRITE too, of pages that the backup has. */
+	if (kind != TP_OP_WRITE || p->io.kind != BACKEND_WRITE || p->is_unsafe)
+		return;
+	p->is_unsafe = true;
+	run->n_unsafe++;
+}
+
+void
+slab_op_ended(struct piece *p)
+{
+	struct slab_run *run = slab_run_of_block(p->dev, p->order.block);
+
+	assert(run->n_ops > 0);
+	run->n_ops--;
+}
+
+void
+slab_write_safe(struct piece *p)
+{
+	struct slab_run *run = slab_run_of_block(p->dev, p->order.block);
+
+	if (!p->is_unsafe)
+		return;
+	assert(run->n_unsafe > 0);
+	p->is_unsafe = false;
+	run->n_unsafe--;
+}
+
 bool
 slab_is_mapped(const struct slab_device *d, uint32_t slab)
 {
@@ -85,19 +148,17 @@ static void
 slab_unmap_lost(struct slab_device *d, uint32_t slab)
 {
 	struct arena_slab *s = &d->arena.slabs[slab];
-	struct arena_block *b = &d->arena.blocks[(size_t)slab * d->arena.slab_blocks];
+	const uint32_t first_block = slab * d->arena.slab_blocks;
 	uint32_t n_lost = 0;
 
 	for (uint32_t i = 0; i < d->arena.slab_blocks; i++) {
+		const uint32_t block = first_block + i;
+		const struct arena_block *b = &d->arena.blocks[block];
 		uint32_t lost = 0;
 
-		if (s->pages_degraded > 0) {
-			const uint32_t block = slab * d->arena.slab_blocks + i;
-
-			lost = b[i].remote & ~b[i].backup &
-			       ~order_unsafe_pages(&d->order, block, NULL);
-		}
-		b[i].remote = lost;
+		if (s->pages_degraded > 0)
+			lost = b->remote & ~b->backup & ~order_unsafe_pages(&d->order, block, NULL);
+		slab_clear_remote(d, block, ~lost);
 		n_lost += (uint32_t)__builtin_popcount(lost);
 	}
 	d->stats.pages_degraded -= s->pages_degraded;
@@ -136,7 +197,7 @@ bool
 slab_forget_pages(struct slab_device *d, uint32_t block, uint32_t mask, uint32_t unsafe)
 {
 	struct arena_slab *s = &d->arena.slabs[arena_slab_of_block(&d->arena, block)];
-	struct arena_block *b = &d->arena.blocks[block];
+	const struct arena_block *b = &d->arena.blocks[block];
 	uint32_t n = 0, n_lost = 0;
 
 	if (s->pages_degraded > 0) {
@@ -147,7 +208,7 @@ slab_forget_pages(struct slab_device *d, uint32_t block, uint32_t mask, uint32_t
 	}
 	if (s->state == SLAB_STATE_FAILED) {
 		n_lost = (uint32_t)__builtin_popcount(b->remote & mask);
-		b->remote &= ~mask;
+		slab_clear_remote(d, block, mask);
 		s->pages_lost -= n_lost;
 		d->stats.pages_lost -= n_lost;
 		if (s->pages_lost == 0)
@@ -190,5 +251,5 @@ slab_lose_pages(struct slab_device *d, uint32_t block, uint32_t mask)
 	s->state = SLAB_STATE_FAILED;
 	s->pages_lost += n;
 	d->stats.pages_lost += n;
-	d->arena.blocks[block].remote |= mask;
+	slab_set_remote(d, block, mask);
 }

@@ -61,6 +61,7 @@ write_end(struct piece *p)
 
 	p->backup = WRITE_BACKUP_ENDED;
 	piece_arena_write(p)->seq = 0;
+	slab_write_safe(p);
 	list_del(&p->retry_node);
 	d->n_kept -= p->is_kept ? 1 : 0;
 	p->is_kept = false;
@@ -150,7 +151,7 @@ write_start(struct piece *p)
 	write_record(p);
 	if (slab_forget_pages(d, p->order.block, p->order.mask, unsafe))
 		unsafe_to_front(d, &p->unsafe);
-	b->remote &= ~p->order.mask;
+	slab_clear_remote(d, p->order.block, p->order.mask);
 	b->backup &= ~p->order.mask;
 	d->stats.pages_written += p->n_pages;
 
@@ -310,7 +311,7 @@ write_remote_done(struct piece *p, int status)
 	const struct arena_slab *s = &d->arena.slabs[piece_slab(p)];
 
 	if (status == 0 && s->state == SLAB_STATE_MAPPED && s->generation == p->generation) {
-		d->arena.blocks[p->order.block].remote |= p->order.mask;
+		slab_set_remote(d, p->order.block, p->order.mask);
 		p->has_remote = true;
 		d->stats.pages_written_remote += p->n_pages;
 	}

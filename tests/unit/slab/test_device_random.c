@@ -176,6 +176,7 @@ end_well(struct run *r, uint32_t n_daemons)
 	for (uint64_t at = 0; at < r->size_bytes; at += BLOCK_BYTES)
 		(void)world_do(w, BACKEND_READ, at, BLOCK_BYTES);
 	world_check_remote(w); /* promotions too */
+	world_check_counters(w);
 	status = world_stop(w);
 	assert(status == (world_stats(w).pages_lost > 0 ? -EIO : 0));
 	assert(world_stats(w).pages_degraded == 0);
@@ -215,6 +216,8 @@ run_seed(uint64_t seed)
 		else
 			step_any(&r);
 		world_assert_right(r.w);
+		if (i % 64 == 0)
+			world_check_counters(r.w);
 	}
 	end_well(&r, c.n_daemons);
 	world_free(r.w);

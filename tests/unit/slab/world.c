@@ -433,6 +433,51 @@ world_check_remote(struct world *w)
 	}
 }
 
+static uint32_t
+ops_in_flight(const struct slab_device *d, uint32_t slab)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < d->n_remotes; i++)
+		for (struct list *pos = d->remotes[i].ops.next; pos != &d->remotes[i].ops;
+		     pos = pos->next)
+			if (piece_slab(container_of(pos, struct piece, remote_node)) == slab)
+				n++;
+	return n;
+}
+
+static uint32_t
+unsafe_writes(const struct slab_device *d, uint32_t slab)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < d->arena.n_buffer_pages; i++)
+		if (!list_is_linked(&d->pieces[i].free_node) && d->pieces[i].is_unsafe &&
+		    piece_slab(&d->pieces[i]) == slab)
+			n++;
+	return n;
+}
+
+void
+world_check_counters(const struct world *w)
+{
+	const struct slab_device *d = w->dev;
+
+	for (uint32_t slab = 0; slab < d->arena.n_slabs; slab++) {
+		const struct slab_run *run = &d->runs[slab];
+		uint32_t pages_remote = 0;
+
+		for (uint32_t i = 0; i < d->arena.slab_blocks; i++)
+			pages_remote += (uint32_t)__builtin_popcount(
+				d->arena.blocks[slab * d->arena.slab_blocks + i].remote);
+		assert(run->pages_remote == pages_remote);
+		assert(run->n_ops == ops_in_flight(d, slab));
+		assert(run->n_unsafe == unsafe_writes(d, slab));
+		if (d->n_in_use == 0)
+			assert(run->n_unsafe == 0 && run->n_ops == 0);
+	}
+}
+
 void
 world_allow_read_errors(struct world *w)
 {

@@ -96,6 +96,8 @@ int world_stop(struct world *w);
 void world_check_backup(struct world *w);
 /* Every page whose remote bit is set has the newest change on its daemon; nothing is in flight. */
 void world_check_remote(struct world *w);
+/* The counters of each slab are what the arena, the pieces and the operations in flight say. */
+void world_check_counters(const struct world *w);
 /* A READ may fail with -EIO from now on (the test broke every copy). */
 void world_allow_read_errors(struct world *w);
 /* A daemon may mix up the device's pages from now on: what a READ brings is not judged. */
