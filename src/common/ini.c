@@ -90,6 +90,11 @@ ini_allowed(const struct ini_key *key, char *buf, size_t size)
 		(void)snprintf(buf, size, "%" PRIu64 " to %" PRIu64 "%s%s", key->min, key->max,
 			       key->unit ? " " : "", key->unit ? key->unit : "");
 		break;
+	case INI_MILLI:
+		(void)snprintf(buf, size, "%s to %s%s%s", milli_format(key->min, from),
+			       milli_format(key->max, to), key->unit ? " " : "",
+			       key->unit ? key->unit : "");
+		break;
 	case INI_SIZE:
 		(void)snprintf(buf, size, "%s to %s, with unit K, M, G or T",
 			       size_format(key->min, from), size_format(key->max, to));
@@ -215,7 +220,9 @@ check_names(const struct ini *ini, char problem[INI_PROBLEM_BYTES])
 static const char *
 number_check(const struct ini_key *key, const char *value, uint64_t *ret)
 {
-	int r = key->type == INI_SIZE ? size_parse(value, ret) : number_parse(value, ret);
+	int r = key->type == INI_SIZE	 ? size_parse(value, ret)
+		: key->type == INI_MILLI ? milli_parse(value, ret)
+					 : number_parse(value, ret);
 
 	if (r == -EINVAL)
 		return key->type == INI_SIZE ? "not a size" : "not a number";
@@ -302,6 +309,7 @@ field_fill(const struct ini_key *key, const char *value, void *config)
 
 	switch (key->type) {
 	case INI_NUMBER:
+	case INI_MILLI:
 		what = number_check(key, value, &n);
 		*(uint32_t *)field = (uint32_t)n;
 		return what;

@@ -35,6 +35,7 @@
 enum ini_type {
 	INI_STRING = 1, /* char[field_bytes] */
 	INI_NUMBER,	/* uint32_t */
+	INI_MILLI,	/* uint32_t, thousandths; text like "0.2" */
 	INI_SIZE,	/* uint64_t, bytes; text with unit K, M, G or T */
 	INI_WORD,	/* uint32_t: index into words[] */
 	INI_LIST,	/* struct ini_list: words separated by commas */
@@ -52,10 +53,10 @@ struct ini_key {
 	const char *def; /* the value when the key is absent; NULL: it must be given */
 	const char *
 		def_doc; /* @def is "" and the loader makes a value up: what it is, for documents */
-	uint64_t min, max;	  /* NUMBER, SIZE: the value; LIST: items; inclusive */
+	uint64_t min, max;	  /* NUMBER, MILLI, SIZE: the value; LIST: items; inclusive */
 	const char *const *words; /* WORD: ends with NULL */
 	const char *allowed;	  /* STRING, LIST: what the error line says */
-	const char *unit;	  /* NUMBER: "ms", or NULL */
+	const char *unit;	  /* NUMBER, MILLI: "ms", or NULL */
 	size_t offset;		  /* of the field in the struct that ini_load() fills */
 	size_t field_bytes;	  /* STRING: room with its NUL */
 };

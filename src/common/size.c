@@ -62,6 +62,49 @@ size_parse(const char *text, uint64_t *ret_bytes)
 	return 0;
 }
 
+int
+milli_parse(const char *text, uint64_t *ret_milli)
+{
+	uint64_t value, part = 0, scale = 1000;
+	const char *end = digits_parse(text, &value);
+
+	if (!end)
+		return -ERANGE;
+	if (end == text)
+		return -EINVAL;
+	if (*end == '.') {
+		for (end++; *end >= '0' && *end <= '9' && scale > 1; end++) {
+			scale /= 10;
+			part += (uint64_t)(*end - '0') * scale;
+		}
+		if (scale == 1000)
+			return -EINVAL;
+	}
+	if (*end)
+		return -EINVAL;
+	if (__builtin_mul_overflow(value, 1000, &value) ||
+	    __builtin_add_overflow(value, part, &value))
+		return -ERANGE;
+	*ret_milli = value;
+	return 0;
+}
+
+const char *
+milli_format(uint64_t milli, char buf[SIZE_TEXT_BYTES])
+{
+	uint32_t part = (uint32_t)(milli % 1000);
+	int digits = 3;
+
+	for (; part > 0 && part % 10 == 0; digits--)
+		part /= 10;
+	if (part > 0)
+		(void)snprintf(buf, SIZE_TEXT_BYTES, "%" PRIu64 ".%0*u", milli / 1000, digits,
+			       part);
+	else
+		(void)snprintf(buf, SIZE_TEXT_BYTES, "%" PRIu64, milli / 1000);
+	return buf;
+}
+
 const char *
 size_format(uint64_t bytes, char buf[SIZE_TEXT_BYTES])
 {

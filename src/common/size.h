@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* size.h - byte counts as people write them: "4096", "64M", "16G". */
+/* size.h - byte counts and other numbers as people write them: "4096", "64M", "0.2". */
 #ifndef COMMON_SIZE_H
 #define COMMON_SIZE_H
 
@@ -22,6 +22,15 @@ int number_parse(const char *text, uint64_t *ret);
  * *@ret_bytes is written on success only.
  */
 int size_parse(const char *text, uint64_t *ret_bytes);
+
+/*
+ * milli_parse - digits, then nothing or a point and one to three digits: "1", "0.25".
+ * Returns thousandths; 0, -EINVAL (not a number) or -ERANGE (over UINT64_MAX);
+ * *@ret_milli is written on success only.
+ */
+int milli_parse(const char *text, uint64_t *ret_milli);
+/* The shortest text that milli_parse() reads back as @milli.  Returns @buf. */
+const char *milli_format(uint64_t milli, char buf[SIZE_TEXT_BYTES]);
 
 /* The shortest text that size_parse() reads back as @bytes.  Returns @buf. */
 const char *size_format(uint64_t bytes, char buf[SIZE_TEXT_BYTES]);

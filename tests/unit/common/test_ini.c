@@ -16,6 +16,7 @@
 struct config {
 	char text[16];
 	uint32_t number;
+	uint32_t milli;
 	uint64_t size;
 	uint32_t word;
 	struct ini_list list;
@@ -28,6 +29,8 @@ static const struct ini_key keys[] = {
 	 .offset = offsetof(struct config, text), .field_bytes = 16},
 	{"one", "number", INI_NUMBER, .def = "7", .min = 5, .max = 4000000000, .unit = "ms",
 	 .offset = offsetof(struct config, number)},
+	{"one", "milli", INI_MILLI, .def = "0.2", .min = 1, .max = 2500,
+	 .offset = offsetof(struct config, milli)},
 	{"two", "size", INI_SIZE, .min = 1048576, .max = UINT64_C(64) << 40,
 	 .offset = offsetof(struct config, size)},
 	{"two", "word", INI_WORD, .def = "green", .words = words,
@@ -129,6 +132,7 @@ load__defaults(void **state)
 	check_good(f, "[two]\nsize = 1M");
 	assert_string_equal(f->config.text, "hello");
 	assert_int_equal(f->config.number, 7);
+	assert_int_equal(f->config.milli, 200);
 	assert_int_equal(f->config.size, 1048576);
 	assert_int_equal(f->config.word, 1);
 	assert_int_equal(f->config.list.count, 0);
@@ -141,9 +145,11 @@ load__every_type(void **state)
 
 	check_good(f,
 		   "; comment\n# comment\n\n  [one]  \r\n\ttext=a = b\t; c\n number = 4000000000\n"
+		   "milli = 1.05\n"
 		   "[two]\nsize = 64T # c ; d\nword = blue\nlist = a,\tb b ,c\n");
 	assert_string_equal(f->config.text, "a = b");
 	assert_int_equal(f->config.number, 4000000000u);
+	assert_int_equal(f->config.milli, 1050);
 	assert_int_equal(f->config.size, UINT64_C(64) << 40);
 	assert_int_equal(f->config.word, 2);
 	assert_int_equal(f->config.list.count, 3);
@@ -173,16 +179,16 @@ static void
 names__unknown(void **state)
 {
 	check_bad(*state, "[one]\nfoo = 3 ; x\n",
-		  "[one] foo = 3: unknown key; allowed: text or number");
+		  "[one] foo = 3: unknown key; allowed: text, number or milli");
 	check_bad(*state, "[One]\n", "[One]: unknown section; allowed: one or two");
 	check_bad(*state, "[two]\nsize = 1M\n[three]\n",
 		  "[three]: unknown section; allowed: one or two");
 	check_bad(*state, "[one]\nText = 3\n",
-		  "[one] Text = 3: unknown key; allowed: text or number");
+		  "[one] Text = 3: unknown key; allowed: text, number or milli");
 	check_bad(*state, "[two]\nnumber = 3\n",
 		  "[two] number = 3: unknown key; allowed: size, word or list");
 	check_bad(*state, "[one]\nsize:x = 3\n",
-		  "[one] size:x = 3: unknown key; allowed: text or number");
+		  "[one] size:x = 3: unknown key; allowed: text, number or milli");
 }
 
 static void
@@ -246,6 +252,35 @@ value__not_a_number(void **state)
 			       values[i][0]);
 		(void)snprintf(expect, sizeof(expect),
 			       "[one] number = %s: %s; allowed: 5 to 4000000000 ms", values[i][0],
+			       values[i][1]);
+		check_bad(*state, text, expect);
+	}
+}
+
+static void
+value__not_a_milli(void **state)
+{
+	static const char *const values[][2] = {
+		{"abc", "not a number"},
+		{"1.", "not a number"},
+		{".5", "not a number"},
+		{"-1", "not a number"},
+		{"0.2000", "not a number"},
+		{"1.2.3", "not a number"},
+		{"0,2", "not a number"},
+		{"0.000", "too small"},
+		{"2.501", "too large"},
+		{"1e0", "not a number"},
+		{"18446744073709551615", "too large"},
+	};
+
+	for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
+		char text[128], expect[256];
+
+		(void)snprintf(text, sizeof(text), "[two]\nsize = 1M\n[one]\nmilli = %s\n",
+			       values[i][0]);
+		(void)snprintf(expect, sizeof(expect),
+			       "[one] milli = %s: %s; allowed: 0.001 to 2.5", values[i][0],
 			       values[i][1]);
 		check_bad(*state, text, expect);
 	}
@@ -375,7 +410,7 @@ problem__one_line_whatever_the_file_holds(void **state)
 		       7);
 	assert_int_equal(load_bytes(f, text, strlen(text), &ini), -EINVAL);
 	assert_non_null(strstr(f->problem, "[one] foo?bar = 000"));
-	assert_non_null(strstr(f->problem, "unknown key; allowed: text or number"));
+	assert_non_null(strstr(f->problem, "unknown key; allowed: text, number or milli"));
 	assert_null(strchr(f->problem, '\n'));
 }
 
@@ -412,6 +447,7 @@ main(void)
 		TEST(names__missing),
 		TEST(value__not_a_size),
 		TEST(value__not_a_number),
+		TEST(value__not_a_milli),
 		TEST(value__word_string_list),
 		TEST(line__refused),
 		TEST(line__nul_byte),

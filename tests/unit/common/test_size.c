@@ -125,13 +125,36 @@ format__reads_back(void **state)
 	}
 }
 
+static void
+milli__reads_back(void **state)
+{
+	static const uint64_t values[] = {0, 1, 20, 200, 1000, 1050, 999999, UINT64_MAX};
+	uint64_t back = 42;
+	char buf[SIZE_TEXT_BYTES];
+
+	(void)state;
+	assert_string_equal(milli_format(200, buf), "0.2");
+	assert_string_equal(milli_format(1050, buf), "1.05");
+	assert_string_equal(milli_format(3000, buf), "3");
+	for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
+		assert_int_equal(milli_parse(milli_format(values[i], buf), &back), 0);
+		assert_int_equal(back, values[i]);
+	}
+	assert_int_equal(milli_parse("18446744073709551.616", &back), -ERANGE);
+	assert_int_equal(milli_parse("18446744073709552", &back), -ERANGE);
+	assert_int_equal(milli_parse("1.2345", &back), -EINVAL);
+	assert_int_equal(milli_parse("1.", &back), -EINVAL);
+	assert_int_equal(milli_parse("", &back), -EINVAL);
+	assert_int_equal(back, UINT64_MAX);
+}
+
 int
 main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(parse__units),	       cmocka_unit_test(parse__not_a_size),
 		cmocka_unit_test(parse__over_64_bits), cmocka_unit_test(number__digits_only),
-		cmocka_unit_test(format__reads_back),
+		cmocka_unit_test(format__reads_back),  cmocka_unit_test(milli__reads_back),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
