@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "common/page.h"
+#include "common/rng.h"
 #include "nbd_server/backend.h"
-#include "sim/rng.h"
 
 static const char *const fault_names[FAULT_KINDS] = {
 	[FAULT_NET_SLOW] = "net-slow",

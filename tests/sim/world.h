@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/rng.h"
 #include "sim/clock.h"
 #include "sim/daemon_host.h"
 #include "sim/device_host.h"
@@ -15,7 +16,6 @@
 #include "sim/oracle.h"
 #include "sim/peer.h"
 #include "sim/plan.h"
-#include "sim/rng.h"
 #include "sim/trace.h"
 
 struct sim {

@@ -66,7 +66,7 @@ def ranges(kind, kind_allowed):
     Of a key that is derived from others, these are what bounds it."""
     if kind == "derived":
         return []
-    match = re.match(r"(\w+) to (\w+)", kind_allowed)
+    match = re.match(r"([\w.]+) to ([\w.]+)", kind_allowed)
     if match:
         return [match[1], match[2]]
     return re.split(r", | or ", kind_allowed) if re.fullmatch(r"(\w+, )*\w+ or \w+", kind_allowed) else []

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* rng.h - the only source of chance in a run; everything follows from the seed. */
-#ifndef TESTS_SIM_RNG_H
-#define TESTS_SIM_RNG_H
+/*
+ * rng.h - chance from a seed: what the cores draw from, and all that a simulated run has.
+ * Not for secrets.
+ */
+#ifndef COMMON_RNG_H
+#define COMMON_RNG_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -29,7 +32,7 @@ rng_next(struct rng *r)
 	return r->state * UINT64_C(0x2545f4914f6cdd1d);
 }
 
-/* [0, @bound) */
+/* [0, @bound), uniform; @bound is not 0. */
 static inline uint32_t
 rng_below(struct rng *r, uint32_t bound)
 {
@@ -49,4 +52,4 @@ rng_percent(struct rng *r, uint32_t percent)
 	return rng_below(r, 100) < percent;
 }
 
-#endif /* TESTS_SIM_RNG_H */
+#endif /* COMMON_RNG_H */
