@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "programs/status_report.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "backup/uring_backup.h"
@@ -64,13 +65,16 @@ slabs_write(struct json_out *j, const struct slab_device_stats *s)
 static void
 daemons_write(struct json_out *j, const struct status_source *source)
 {
+	char portal[SLAB_ADDRESS_BYTES_MAX + 16];
 	struct slab_daemon_info info;
 
 	json_out_open(j, "daemons", '[');
 	for (uint32_t i = 0; slab_device_get_daemon(source->device, i, &info); i++) {
 		json_out_open(j, NULL, '{');
-		json_out_string(j, "portal", source->config->portals.item[i]);
+		(void)snprintf(portal, sizeof(portal), "%s:%s", info.transport, info.address);
+		json_out_string(j, "portal", portal);
 		json_out_bool(j, "up", info.is_up);
+		json_out_bool(j, "leaving", info.is_leaving);
 		json_out_u64(j, "slabs_mapped", info.slabs_mapped);
 		json_out_u64(j, "slabs_free", info.slabs_free);
 		json_out_string(j, "last_error", info.last_error ? strerror(-info.last_error) : "");

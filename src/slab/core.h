@@ -11,6 +11,7 @@
  *   flush_path.c  the order of writes, flushes and durability
  *   slab_table.c  every transition of a slab's state
  *   remote.c      every transition of a daemon's session
+ *   membership.c  which daemons there are: joining, leaving
  *   repair.c      degraded pages and backup retries
  */
 #ifndef SLAB_CORE_H
@@ -46,6 +47,8 @@
 #define BACKUP_RETRY_NS (1 * NSEC_PER_SEC)
 /* At stop: tries before pages are given up, loudly. */
 #define STOP_RETRIES_MAX 5u
+/* Transports of one device. */
+#define DEVICE_TPS_MAX 4u
 
 /* A write that neither copy took is tried again this often while a slab is being mapped. */
 #define WRITE_TRIES_MAX 3u
@@ -139,7 +142,8 @@ struct flush {
 };
 
 enum remote_state {
-	REMOTE_IDLE = 1, /* not connected; retry timer armed unless stopping */
+	REMOTE_FREE = 0, /* no portal */
+	REMOTE_IDLE,	 /* not connected; retry timer armed unless stopping */
 	REMOTE_CONNECTING,
 	REMOTE_HELLO, /* HELLO sent */
 	REMOTE_AUTH,  /* AUTH sent */
@@ -151,12 +155,14 @@ enum remote_state {
 struct remote {
 	struct slab_device *dev;
 	struct tp *tp;
-	const char *address;
+	char address[SLAB_ADDRESS_BYTES_MAX];
 	struct tp_region *buffers; /* the pool, registered with @tp */
 	uint32_t index;
 	enum remote_state state;
-	struct tp_conn *conn; /* NULL in IDLE */
-	struct list ops;      /* pieces with a remote op in flight, oldest first */
+	bool is_leaving;	       /* its portal was taken away: FREE after the session's end */
+	struct core_timer leave_timer; /* while leaving: when to complain */
+	struct tp_conn *conn;	       /* NULL in IDLE */
+	struct list ops;	       /* pieces with a remote op in flight, oldest first */
 	uint32_t slabs_free;
 	uint32_t slabs_mapped;
 	uint32_t maps_pending;
@@ -171,6 +177,18 @@ struct remote {
 	uint64_t head_ns;	      /* since when ops' first is the oldest; 0: not stamped yet */
 	uint8_t hello[CTL_MESSAGE_BYTES_MAX];
 	size_t hello_bytes;
+};
+
+/* The buffers are registered once with each transport, and stay so. */
+struct device_tp {
+	struct tp *tp; /* NULL: none */
+	struct tp_region *buffers;
+};
+
+/* A portal that the device was last told to have. */
+struct member {
+	struct tp *tp;
+	char address[SLAB_ADDRESS_BYTES_MAX];
 };
 
 enum stop_step {
@@ -203,8 +221,13 @@ struct slab_device {
 	struct piece *pieces;
 	struct range *ranges;
 	struct flush *flushes;
-	struct remote *remotes;
-	uint32_t n_remotes;
+	struct remote *remotes; /* twice max_portals: those that leave are still there */
+	uint32_t n_remotes;	/* the last one in use, plus 1 */
+	uint32_t n_leaving;
+	struct member *members;
+	uint32_t n_members;
+	struct device_tp tps[DEVICE_TPS_MAX];
+	struct core_timer leave_look_timer;
 	struct list free_pieces;
 	struct list free_ranges;
 	struct list free_flushes;
@@ -339,9 +362,18 @@ void slab_mend_pages(struct slab_device *d, uint32_t block, uint32_t mask);
 /* Pages of which no copy is left.  The slab is neither MAPPED nor MAPPING unless @mask is 0. */
 void slab_lose_pages(struct slab_device *d, uint32_t block, uint32_t mask);
 
+/* membership.c */
+int membership_init(struct slab_device *d);
+void membership_fini(struct slab_device *d);
+uint64_t membership_advance(struct slab_device *d, uint64_t now_ns);
+/* The session of @r, which leaves, has ended. */
+void membership_left(struct remote *r);
+
 /* remote.c */
-int remotes_init(struct slab_device *d);
-void remotes_fini(struct slab_device *d);
+/* A FREE one becomes IDLE and connects at the next advance. */
+void remote_open(struct remote *r);
+/* Ends the session without a fault of the daemon; down() follows, if there is one. */
+void remote_close(struct remote *r);
 uint64_t remotes_advance(struct slab_device *d, uint64_t now_ns);
 /* The daemon with most free slabs that is up, or NULL. */
 struct remote *remote_pick(struct slab_device *d);

@@ -220,7 +220,7 @@ slab_device_new(const struct slab_device_config *config, struct backup *backup,
 	if (r < 0)
 		goto err_fini;
 	device_zeros_init(d);
-	r = remotes_init(d);
+	r = membership_init(d);
 	if (r < 0)
 		goto err_fini;
 	page_map_from_backup(d);
@@ -228,7 +228,7 @@ slab_device_new(const struct slab_device_config *config, struct backup *backup,
 	return 0;
 
 err_fini:
-	remotes_fini(d);
+	membership_fini(d);
 	pieces_fini(d);
 	free(d->runs);
 err_free:
@@ -241,7 +241,7 @@ slab_device_free(struct slab_device *d)
 {
 	if (!d)
 		return NULL;
-	remotes_fini(d);
+	membership_fini(d);
 	pieces_fini(d);
 	free(d->runs);
 	free(d);
@@ -392,6 +392,9 @@ slab_device_advance(struct slab_device *d, uint64_t now_ns)
 		d->resume(d->resume_arg);
 	}
 	next_ns = repair_advance(d, now_ns);
+	other_ns = membership_advance(d, now_ns);
+	if (other_ns < next_ns)
+		next_ns = other_ns;
 	/* Last, so that it sees every operation and deadline that this turn began. */
 	other_ns = remotes_advance(d, now_ns);
 	if (has_work(d))
@@ -416,23 +419,4 @@ slab_device_get_stats(const struct slab_device *d, struct slab_device_stats *ret
 	*ret_stats = d->stats;
 	ret_stats->buffer_bytes_free = (uint64_t)pieces_free_pages(d) * PAGE_BYTES;
 	ret_stats->writes_unsafe = d->n_unsafe;
-}
-
-bool
-slab_device_get_daemon(const struct slab_device *d, uint32_t index,
-		       struct slab_daemon_info *ret_info)
-{
-	const struct remote *r;
-
-	if (index >= d->n_remotes)
-		return false;
-	r = &d->remotes[index];
-	*ret_info = (struct slab_daemon_info){
-		.address = r->address,
-		.is_up = r->state == REMOTE_UP,
-		.slabs_mapped = r->slabs_mapped,
-		.slabs_free = r->slabs_free,
-		.last_error = r->last_error,
-	};
-	return true;
 }

@@ -21,6 +21,8 @@
 #define SLAB_BYTES_MAX (UINT64_C(1) << 30)
 /* Smallest pool of request buffers. */
 #define SLAB_BUFFER_BYTES_MIN (UINT64_C(4) << 20)
+/* A portal's address, with its NUL. */
+#define SLAB_ADDRESS_BYTES_MAX 80u
 
 struct slab_device;
 struct backend;
@@ -42,7 +44,7 @@ enum slab_event_level {
 /* Where a daemon is reached. */
 struct slab_portal {
 	struct tp *tp;
-	const char *address; /* without the transport's prefix; borrowed for the device's life */
+	const char *address; /* without the transport's prefix; copied */
 };
 
 struct slab_device_config {
@@ -58,8 +60,10 @@ struct slab_device_config {
 	const char *name; /* of the device, for HELLO; shorter than CTL_DEVICE_NAME_BYTES */
 	uint8_t client_id[CTL_CLIENT_ID_BYTES];
 	struct auth_psk psk;
-	const struct slab_portal *portals; /* borrowed for the device's life */
+	const struct slab_portal *portals; /* borrowed until slab_device_new() returns */
 	uint32_t n_portals;
+	uint32_t max_portals;	   /* that slab_device_set_portals() may bring; 0: n_portals */
+	uint64_t leave_timeout_ns; /* for a removed portal to go; then it is said */
 	void *arena; /* zeroed, page aligned, slab_device_arena_bytes(); outlives the device */
 	/* Fills @buf with unpredictable bytes (nonces). */
 	void (*entropy)(void *arg, void *buf, uint32_t length_bytes);
@@ -100,8 +104,10 @@ struct slab_device_stats {
 };
 
 struct slab_daemon_info {
-	const char *address;
+	const char *transport; /* "tcp" */
+	const char *address;   /* without it; borrowed until the next call of the device */
 	bool is_up;
+	bool is_leaving;       /* its portal was removed */
 	uint32_t slabs_mapped; /* of this device */
 	uint32_t slabs_free;   /* as the daemon last said */
 	int last_error;	       /* 0 or -errno of the last failure */
@@ -128,6 +134,20 @@ struct backend *slab_device_backend(struct slab_device *d);
 
 /* The request buffers: what the backup may register with its ring. */
 void slab_device_buffers(struct slab_device *d, void **ret_base, size_t *ret_length_bytes);
+
+/*
+ * slab_device_set_portals - these are the device's daemons from now on.
+ *
+ * New ones are connected to.  Those that are gone lend nothing more, and the session
+ * ends when every page of them is on the backup too.  One that comes back meanwhile
+ * stays.  Twice the same counts once.  @portals is copied.
+ *
+ * May allocate in the transport: its first portal registers the buffers with it.
+ * Returns 0; on an error nothing has changed: -ENOSPC (over max_portals), -EINVAL
+ * (an address too long, too many transports), -ESHUTDOWN (stopping), or what
+ * tp_region_register() returned.  Not from inside a callback of the device.
+ */
+int slab_device_set_portals(struct slab_device *d, const struct slab_portal *portals, uint32_t n);
 
 /*
  * slab_device_advance - hand out completions, run what became ready, do what is due.

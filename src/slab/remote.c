@@ -5,6 +5,7 @@
  *   IDLE -(retry timer)-> CONNECTING -(up)-> HELLO -(CHALLENGE)-> AUTH
  *   HELLO or AUTH -(WELCOME)-> UP
  *   any but IDLE -(any failure)-> CLOSING -(down)-> IDLE
+ *   FREE -(portal added)-> IDLE; IDLE -(portal removed)-> FREE
  *
  * Failure modes: no connection, no answer in time, a refusal, a message that
  * does not fit, a failed operation, an operation without completion in time.
@@ -14,7 +15,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "slab/core.h"
@@ -67,6 +67,29 @@ timers_stop(struct remote *r)
 	core_timer_stop(&r->map_timer);
 }
 
+void
+remote_open(struct remote *r)
+{
+	r->state = REMOTE_IDLE;
+	r->retry_ns = r->dev->config.retry_ns;
+	list_init(&r->ops);
+	core_timer_arm(&r->step_timer, 0);
+}
+
+void
+remote_close(struct remote *r)
+{
+	if (r->state == REMOTE_IDLE || r->state == REMOTE_CLOSING)
+		return;
+	r->state = REMOTE_CLOSING;
+	timers_stop(r);
+	slabs_unmap_remote(r->dev, r);
+	r->slabs_free = 0;
+	r->maps_pending = 0;
+	r->is_ping_pending = false;
+	tp_close(r->conn);
+}
+
 static void
 remote_end(struct remote *r, int error, uint32_t reason, const char *what)
 {
@@ -75,13 +98,7 @@ remote_end(struct remote *r, int error, uint32_t reason, const char *what)
 	report_down(r, error, reason, what);
 	if (r->state == REMOTE_UP)
 		r->dev->stats.remote_failures++;
-	r->state = REMOTE_CLOSING;
-	timers_stop(r);
-	slabs_unmap_remote(r->dev, r);
-	r->slabs_free = 0;
-	r->maps_pending = 0;
-	r->is_ping_pending = false;
-	tp_close(r->conn);
+	remote_close(r);
 }
 
 void
@@ -274,6 +291,8 @@ remote_down_cb(void *arg, int reason)
 		    r->state == REMOTE_CONNECTING ? "cannot connect" : "connection lost");
 	assert(list_is_empty(&r->ops));
 	remote_set_idle(r);
+	if (r->is_leaving)
+		membership_left(r);
 }
 
 static const struct tp_conn_events remote_events = {
@@ -319,7 +338,7 @@ remote_pick(struct slab_device *d)
 	for (uint32_t i = 0; i < d->n_remotes; i++) {
 		struct remote *r = &d->remotes[i];
 
-		if (r->state == REMOTE_UP && r->slabs_free > 0 &&
+		if (r->state == REMOTE_UP && r->slabs_free > 0 && !r->is_leaving &&
 		    r->maps_pending < MAPS_PENDING_MAX &&
 		    (!best || r->slabs_free > best->slabs_free))
 			best = r;
@@ -451,6 +470,7 @@ remote_step_due(struct remote *r)
 		remote_fail(r, -ETIMEDOUT, "cannot connect");
 		return;
 	case REMOTE_CLOSING:
+	case REMOTE_FREE:
 		return;
 	}
 }
@@ -463,6 +483,8 @@ remotes_advance(struct slab_device *d, uint64_t now_ns)
 	for (uint32_t i = 0; i < d->n_remotes; i++) {
 		struct remote *r = &d->remotes[i];
 
+		if (r->state == REMOTE_FREE)
+			continue;
 		if (ops_overdue(r, now_ns, &next_ns))
 			remote_fail(r, -ETIMEDOUT, "an operation did not complete in time");
 		if (core_timer_is_due(&r->ping_timer, now_ns, &next_ns))
@@ -485,66 +507,10 @@ remotes_stop(struct slab_device *d)
 	for (uint32_t i = 0; i < d->n_remotes; i++) {
 		struct remote *r = &d->remotes[i];
 
-		if (r->state == REMOTE_IDLE)
+		if (r->state == REMOTE_IDLE || r->state == REMOTE_FREE)
 			continue;
 		all_idle = false;
-		if (r->state == REMOTE_CLOSING)
-			continue;
-		r->state = REMOTE_CLOSING;
-		timers_stop(r);
-		slabs_unmap_remote(d, r);
-		tp_close(r->conn);
+		remote_close(r);
 	}
 	return all_idle;
-}
-
-int
-remotes_init(struct slab_device *d)
-{
-	const struct slab_device_config *c = &d->config;
-
-	d->remotes = calloc(c->n_portals > 0 ? c->n_portals : 1, sizeof(*d->remotes));
-	if (!d->remotes)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < c->n_portals; i++) {
-		struct remote *r = &d->remotes[i];
-		int s = 0;
-
-		*r = (struct remote){
-			.dev = d,
-			.tp = c->portals[i].tp,
-			.address = c->portals[i].address,
-			.index = i,
-			.state = REMOTE_IDLE,
-			.retry_ns = c->retry_ns,
-		};
-		list_init(&r->ops);
-		core_timer_arm(&r->step_timer, 0);
-		for (uint32_t k = 0; k < i && !r->buffers; k++)
-			if (d->remotes[k].tp == r->tp)
-				r->buffers = d->remotes[k].buffers;
-		if (!r->buffers)
-			s = tp_region_register(r->tp, d->arena.buffers,
-					       (size_t)d->arena.n_buffer_pages * PAGE_BYTES, false,
-					       &r->buffers);
-		if (s < 0)
-			return s;
-		d->n_remotes++;
-	}
-	return 0;
-}
-
-void
-remotes_fini(struct slab_device *d)
-{
-	for (uint32_t i = 0; i < d->n_remotes; i++) {
-		struct tp_region *buffers = d->remotes[i].buffers;
-
-		for (uint32_t k = i; buffers && k < d->n_remotes; k++)
-			if (d->remotes[k].buffers == buffers)
-				d->remotes[k].buffers = NULL;
-		if (buffers)
-			(void)tp_region_release(buffers);
-	}
-	free(d->remotes);
 }

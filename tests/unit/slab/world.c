@@ -126,7 +126,9 @@ world_new(const struct world_config *config)
 		.retry_max_ns = NSEC_PER_SEC,
 		.name = "test0",
 		.portals = w->portals,
-		.n_portals = config->n_daemons,
+		.n_portals = config->n_portals ? config->n_portals : config->n_daemons,
+		.max_portals = config->max_portals,
+		.leave_timeout_ns = 2 * NSEC_PER_SEC,
 		.entropy = entropy_cb,
 		.event = event_cb,
 		.arg = w,
@@ -208,6 +210,12 @@ struct fake_backup *
 world_backup(struct world *w)
 {
 	return w->backup;
+}
+
+const struct slab_portal *
+world_portals(const struct world *w)
+{
+	return w->portals;
 }
 
 struct fake_daemon *

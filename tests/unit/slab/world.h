@@ -27,6 +27,8 @@ struct world_config {
 	uint32_t n_slabs;
 	uint32_t n_daemons;
 	uint32_t slabs_per_daemon;
+	uint32_t n_portals; /* of the daemons, known at the start; 0: all */
+	uint32_t max_portals;
 	enum slab_ack ack;
 	bool can_zero;
 	bool can_discard;
@@ -84,6 +86,8 @@ uint32_t world_pending(const struct world *w);
 
 /* Both ends of its connection go down with @reason; it forgets its slabs. */
 void world_daemon_kill(struct world *w, uint32_t daemon, int reason);
+/* Where the daemons are, by their number. */
+const struct slab_portal *world_portals(const struct world *w);
 struct fake_daemon *world_daemon(struct world *w, uint32_t daemon);
 
 /* Fails when any read so far brought what it may not, or failed without leave. */
