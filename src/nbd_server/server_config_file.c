@@ -57,6 +57,8 @@ static const struct ini_key server_keys[] = {
 	 .unit = "ms"},
 	{"limits", "retry_max_ms", INI_NUMBER, FIELD(retry_max_ms), .def = "10000", .min = 10,
 	 .max = 600000, .unit = "ms"},
+	{"limits", "refill_rate", INI_SIZE, FIELD(refill_rate), .def = "64M",
+	 .max = UINT64_C(64) << 30},
 	{"limits", "realtime", INI_WORD, FIELD(realtime), .def = "auto", .words = realtime_words},
 	{"limits", "strict", INI_WORD, FIELD(strict), .def = "no", .words = yes_words},
 };

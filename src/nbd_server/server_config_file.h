@@ -52,6 +52,7 @@ struct server_file_config {
 	uint32_t ping_ms;
 	uint32_t retry_ms;     /* first wait before a reconnect */
 	uint32_t retry_max_ms; /* >= retry_ms: waits double up to it */
+	uint64_t refill_rate;  /* bytes per second, 0: no refill */
 	uint32_t realtime;     /* enum server_realtime */
 	uint32_t strict;       /* not 0: no start without all of swap safety */
 };

@@ -176,6 +176,7 @@ device_configure(struct app *app, struct slab_device_config *dc)
 		.ping_ns = c->ping_ms * NSEC_PER_MSEC,
 		.retry_ns = c->retry_ms * NSEC_PER_MSEC,
 		.retry_max_ns = c->retry_max_ms * NSEC_PER_MSEC,
+		.refill_rate = c->refill_rate,
 		.name = c->name,
 		.psk = c->psk,
 		.portals = app->portals,

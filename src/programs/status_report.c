@@ -24,6 +24,7 @@ pages_write(struct json_out *j, const struct slab_device_stats *s)
 	json_out_u64(j, "written_remote", s->pages_written_remote);
 	json_out_u64(j, "written_backup", s->pages_written_backup);
 	json_out_u64(j, "promoted", s->pages_promoted);
+	json_out_u64(j, "refilled", s->pages_refilled);
 	json_out_u64(j, "trimmed", s->pages_trimmed);
 	json_out_u64(j, "zeroed", s->pages_zeroed);
 	json_out_u64(j, "degraded", s->pages_degraded);

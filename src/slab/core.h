@@ -13,6 +13,7 @@
  *   remote.c      every transition of a daemon's session
  *   membership.c  which daemons there are: joining, leaving
  *   repair.c      degraded pages and backup retries
+ *   fill.c        pages that are copied to remote memory in the background
  */
 #ifndef SLAB_CORE_H
 #define SLAB_CORE_H
@@ -28,6 +29,7 @@
 #include "slab/buffer_pool.h"
 #include "slab/core_timer.h"
 #include "slab/device.h"
+#include "slab/fill.h"
 #include "slab/page_order.h"
 #include "transport/transport.h"
 #include "wire/ctl.h"
@@ -85,6 +87,7 @@ struct piece {
 	uint8_t first_page; /* in the block */
 	uint8_t n_pages;
 	bool is_repair;
+	bool is_fill;
 
 	uint32_t todo;	      /* pages that the read phase has not got yet */
 	uint32_t from_backup; /* pages that may be promoted */
@@ -204,6 +207,10 @@ struct slab_run {
 	uint32_t n_ops;	       /* remote operations in flight to it */
 	uint32_t n_unsafe;     /* writes posted to it that the backup has not got yet */
 	uint32_t pages_remote; /* remote bits of its blocks */
+
+	struct list fill_node; /* fill.slabs */
+	uint32_t fill_block;   /* in the slab: where its refill goes on ... */
+	uint32_t fill_page;    /* ... in that block */
 };
 
 struct slab_device {
@@ -241,6 +248,7 @@ struct slab_device {
 	uint64_t unsafe_place; /* the newest */
 	struct list retry;     /* pieces whose backup write failed and that have no other copy */
 	uint32_t n_kept; /* writes that left the order of flushes without being on the backup */
+	struct fill fill;
 	struct core_timer retry_timer;
 	uint32_t repair_block;	   /* where the search for degraded pages goes on */
 	uint32_t n_repairs;	   /* repair pieces in flight */
@@ -284,7 +292,7 @@ void range_answer(struct range *r, int status);
 void range_free(struct range *r);
 void flush_answer(struct flush *f, int status);
 void flush_free(struct flush *f);
-/* A page-sized piece that no server holds, for repair; NULL when none is free. */
+/* A piece that no server holds, for repair and fill; NULL when none is free. */
 struct piece *piece_get_internal(struct slab_device *d, uint32_t block, uint32_t mask);
 struct arena_write *piece_arena_write(const struct piece *p);
 /* The pages @mask of @p, which are one run, in its buffer. */

@@ -158,6 +158,8 @@ config_check(const struct slab_device_config *c)
 	if (c->op_timeout_ns == 0 || c->connect_timeout_ns == 0 || c->ping_ns == 0 ||
 	    c->retry_ns == 0 || c->retry_max_ns < c->retry_ns)
 		return -EINVAL;
+	if (c->refill_rate > SLAB_REFILL_RATE_MAX)
+		return -EINVAL;
 	return 0;
 }
 
@@ -169,6 +171,17 @@ device_zeros_init(struct slab_device *d)
 	assert(page != BUFFER_NONE);
 	d->zeros = d->arena.buffers + (size_t)page * PAGE_BYTES;
 	memset(d->zeros, 0, BLOCK_BYTES);
+}
+
+static int
+device_runs_init(struct slab_device *d)
+{
+	d->runs = calloc(d->arena.n_slabs, sizeof(*d->runs));
+	if (!d->runs)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < d->arena.n_slabs; i++)
+		list_init(&d->runs[i].fill_node);
+	return 0;
 }
 
 int
@@ -194,6 +207,7 @@ slab_device_new(const struct slab_device_config *config, struct backup *backup,
 	list_init(&d->done_flushes);
 	list_init(&d->unsafe);
 	list_init(&d->retry);
+	fill_init(&d->fill);
 
 	r = arena_layout(&d->arena, config->arena, config->size_bytes, config->slab_bytes,
 			 config->buffer_bytes);
@@ -211,11 +225,9 @@ slab_device_new(const struct slab_device_config *config, struct backup *backup,
 	d->stats.page_map_bytes = (uint64_t)d->arena.n_blocks * sizeof(struct arena_block);
 	d->stats.slab_table_bytes = (uint64_t)d->arena.n_slabs * sizeof(struct arena_slab);
 	d->stats.buffer_bytes = config->buffer_bytes;
-	d->runs = calloc(d->arena.n_slabs, sizeof(*d->runs));
-	if (!d->runs) {
-		r = -ENOMEM;
+	r = device_runs_init(d);
+	if (r < 0)
 		goto err_free;
-	}
 	r = pieces_init(d);
 	if (r < 0)
 		goto err_fini;
@@ -393,6 +405,9 @@ slab_device_advance(struct slab_device *d, uint64_t now_ns)
 	}
 	next_ns = repair_advance(d, now_ns);
 	other_ns = membership_advance(d, now_ns);
+	if (other_ns < next_ns)
+		next_ns = other_ns;
+	other_ns = fill_advance(d, now_ns);
 	if (other_ns < next_ns)
 		next_ns = other_ns;
 	/* Last, so that it sees every operation and deadline that this turn began. */

@@ -57,7 +57,8 @@ struct slab_device_config {
 	uint64_t ping_ns;	     /* between two PINGs */
 	uint64_t retry_ns;	     /* before the first reconnect; doubles up to retry_max_ns */
 	uint64_t retry_max_ns;
-	const char *name; /* of the device, for HELLO; shorter than CTL_DEVICE_NAME_BYTES */
+	uint64_t refill_rate; /* bytes per second copied to newly mapped slabs; 0: none */
+	const char *name;     /* of the device, for HELLO; shorter than CTL_DEVICE_NAME_BYTES */
 	uint8_t client_id[CTL_CLIENT_ID_BYTES];
 	struct auth_psk psk;
 	const struct slab_portal *portals; /* borrowed until slab_device_new() returns */
@@ -81,6 +82,7 @@ struct slab_device_stats {
 	uint64_t pages_written_remote;
 	uint64_t pages_written_backup;
 	uint64_t pages_promoted; /* copied to remote after a read from the backup */
+	uint64_t pages_refilled; /* copied to remote in the background, unasked */
 	uint64_t pages_trimmed;
 	uint64_t pages_zeroed;
 	uint64_t backup_writes_superseded; /* dropped: the page was written again meanwhile */
@@ -112,6 +114,8 @@ struct slab_daemon_info {
 	uint32_t slabs_free;   /* as the daemon last said */
 	int last_error;	       /* 0 or -errno of the last failure */
 };
+
+#define SLAB_REFILL_RATE_MAX (UINT64_C(64) << 30)
 
 /* Size of the arena for @config (sizes only are looked at); 0 when they are invalid. */
 size_t slab_device_arena_bytes(const struct slab_device_config *config);

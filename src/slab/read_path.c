@@ -26,7 +26,7 @@ static void
 got_pages(struct piece *p, uint32_t mask, uint64_t *counter)
 {
 	p->todo &= ~mask;
-	if (!p->is_repair)
+	if (!p->is_repair && !p->is_fill)
 		*counter += (uint32_t)__builtin_popcount(mask);
 }
 
@@ -101,6 +101,8 @@ promote_next(struct piece *p)
 		return;
 	}
 	order_main_done(&d->order, &p->order);
+	if (p->is_fill)
+		fill_ended(p);
 	piece_free_if_idle(p);
 }
 
@@ -116,7 +118,8 @@ fetch_end(struct piece *p)
 		write_fetched(p, p->status);
 		return;
 	}
-	piece_answer(p, p->status);
+	if (!p->is_fill)
+		piece_answer(p, p->status);
 	promote_next(p);
 }
 
@@ -162,7 +165,8 @@ read_remote_done(struct piece *p, int status)
 	}
 	if (is_current) {
 		slab_set_remote(d, p->order.block, p->remote_mask);
-		d->stats.pages_promoted += (uint32_t)__builtin_popcount(p->remote_mask);
+		*(p->is_fill ? &d->stats.pages_refilled : &d->stats.pages_promoted) +=
+			(uint32_t)__builtin_popcount(p->remote_mask);
 	} else {
 		p->from_backup = 0;
 	}

@@ -125,6 +125,7 @@ slab_mapped(struct slab_device *d, struct remote *r, const struct ctl_mr_info *i
 	d->stats.maps_total++;
 	d->stats.slabs_mapped++;
 	r->slabs_mapped++;
+	fill_want(d, info->slab);
 	return true;
 }
 

@@ -139,6 +139,7 @@ server__defaults(void **state)
 	assert_int_equal(c->ping_ms, 500);
 	assert_int_equal(c->retry_ms, 500);
 	assert_int_equal(c->retry_max_ms, 10000);
+	assert_int_equal(c->refill_rate, 64 * MIB);
 	assert_int_equal(c->realtime, SERVER_REALTIME_AUTO);
 	assert_int_equal(c->strict, 0);
 }
@@ -159,7 +160,7 @@ server__every_key(void **state)
 		       "[daemons]\nportals = rdma:10.0.0.1:9400, tcp:[fe80::1]:1\npsk_file = %s\n"
 		       "[limits]\nbuffers = 4M\nop_timeout_ms = 10\nconnect_timeout_ms = 11\n"
 		       "ping_ms = 12\nretry_ms = 13\nretry_max_ms = 13\n"
-		       "realtime = yes\nstrict = yes\n",
+		       "refill_rate = 0\nrealtime = yes\nstrict = yes\n",
 		       f->psk);
 	check_good(f, true, text);
 	assert_string_equal(c->name, "a.b-c_1");
@@ -175,6 +176,7 @@ server__every_key(void **state)
 	assert_int_equal(c->psk.length_bytes, 16);
 	assert_memory_equal(c->psk.key, "0123456789abcdef", 16);
 	assert_int_equal(c->retry_max_ms, 13);
+	assert_int_equal(c->refill_rate, 0);
 	assert_int_equal(c->realtime, SERVER_REALTIME_YES);
 	assert_int_equal(c->strict, 1);
 }
@@ -219,9 +221,10 @@ server__later_keys_are_unknown(void **state)
 {
 	check_bad(*state, true, -EINVAL, SERVER "[placement]\nchoices = 2\n",
 		  "[placement]: unknown section; allowed: device, nbd, backup, daemons or limits");
-	check_bad(*state, true, -EINVAL, SERVER "[limits]\nrefill_rate = 64M\n",
-		  "[limits] refill_rate = 64M: unknown key; allowed: buffers, op_timeout_ms, "
-		  "connect_timeout_ms, ping_ms, retry_ms, retry_max_ms, realtime or strict");
+	check_bad(*state, true, -EINVAL, SERVER "[limits]\nlatency = 64M\n",
+		  "[limits] latency = 64M: unknown key; allowed: buffers, op_timeout_ms, "
+		  "connect_timeout_ms, ping_ms, retry_ms, retry_max_ms, refill_rate, realtime or "
+		  "strict");
 	check_bad(*state, false, -EINVAL, DAEMON "headroom = 8G\n",
 		  "[memory] headroom = 8G: unknown key; allowed: max or max_per_client");
 }

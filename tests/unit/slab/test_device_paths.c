@@ -690,6 +690,7 @@ new__refuses_bad_configs(void **state)
 	REFUSED(ping_ns, 0);
 	REFUSED(retry_ns, 0);
 	REFUSED(retry_max_ns, 0);
+	REFUSED(refill_rate, SLAB_REFILL_RATE_MAX + 1);
 	REFUSED(size_bytes, 0);
 	REFUSED(slab_bytes, 12345);
 	REFUSED(buffer_bytes, PAGE_BYTES);

@@ -195,6 +195,7 @@ run_seed(uint64_t seed)
 	c.n_daemons = 1 + rnd(&r, WORLD_DAEMONS_MAX);
 	c.slabs_per_daemon = 1 + rnd(&r, 4);
 	c.ack = rnd(&r, 2) ? SLAB_ACK_REMOTE : SLAB_ACK_BOTH;
+	c.refill_rate = rnd(&r, 2) ? 0 : UINT64_C(1) << (16 + rnd(&r, 12));
 	c.can_zero = rnd(&r, 2);
 	c.can_discard = rnd(&r, 2);
 	c.psk = rnd(&r, 2) ? "a secret of enough length" : NULL;

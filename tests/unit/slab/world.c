@@ -124,6 +124,7 @@ world_new(const struct world_config *config)
 		.ping_ns = 500 * NSEC_PER_MSEC,
 		.retry_ns = 100 * NSEC_PER_MSEC,
 		.retry_max_ns = NSEC_PER_SEC,
+		.refill_rate = config->refill_rate,
 		.name = "test0",
 		.portals = w->portals,
 		.n_portals = config->n_portals ? config->n_portals : config->n_daemons,

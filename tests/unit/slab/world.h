@@ -30,6 +30,7 @@ struct world_config {
 	uint32_t n_portals; /* of the daemons, known at the start; 0: all */
 	uint32_t max_portals;
 	enum slab_ack ack;
+	uint64_t refill_rate;
 	bool can_zero;
 	bool can_discard;
 	const char *psk;	/* of the server; NULL: none */
