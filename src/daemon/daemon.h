@@ -50,6 +50,13 @@ struct daemon_config {
 	void *event_arg;
 };
 
+/* What the host has, as of now. */
+struct daemon_memory {
+	uint64_t total_bytes;
+	uint64_t available_bytes; /* without swapping; the daemon's slabs are gone from it */
+	uint32_t psi_centi;	  /* memory pressure, "some avg10", in 1/100 %; 0: not known */
+};
+
 struct daemon_stats {
 	uint32_t slabs_max;
 	uint32_t slabs_free;	/* zeroed, registered, ready */
