@@ -45,6 +45,10 @@ struct server_file_config {
 	struct ini_list portals; /* "rdma:host:port" or "tcp:host:port", port not 0; may be empty */
 	char psk_file[SERVER_PATH_BYTES]; /* "": none */
 	struct auth_psk psk;		  /* the content of psk_file */
+	/* [activity] */
+	uint32_t hot_slab;    /* pages per second; 0: every slab that is used is mapped */
+	uint32_t alpha_milli; /* 1 to 1000 */
+	uint32_t period_ms;
 	/* [limits] */
 	uint64_t buffers_bytes;
 	uint32_t op_timeout_ms;

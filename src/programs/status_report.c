@@ -49,8 +49,13 @@ slabs_write(struct json_out *j, const struct slab_device_stats *s)
 	json_out_open(j, "slabs", '{');
 	json_out_u64(j, "total", s->slabs);
 	json_out_u64(j, "mapped", s->slabs_mapped);
+	json_out_u64(j, "hot", s->slabs_hot);
 	json_out_u64(j, "maps", s->maps_total);
 	json_out_u64(j, "maps_refused", s->maps_refused);
+	json_out_close(j, '}');
+	json_out_open(j, "activity", '{');
+	json_out_u64(j, "pages_per_second", (uint64_t)s->activity_pages_per_second);
+	json_out_u64(j, "hottest_pages_per_second", (uint64_t)s->activity_most);
 	json_out_close(j, '}');
 	json_out_open(j, "memory", '{');
 	json_out_u64(j, "buffer_bytes", s->buffer_bytes);

@@ -10,6 +10,7 @@
  *   range_path.c  TRIM and ZERO
  *   flush_path.c  the order of writes, flushes and durability
  *   slab_table.c  every transition of a slab's state
+ *   activity.c    how much each slab is used, and so which are mapped
  *   remote.c      every transition of a daemon's session
  *   membership.c  which daemons there are: joining, leaving
  *   repair.c      degraded pages and backup retries
@@ -24,6 +25,7 @@
 #include "common/list.h"
 #include "common/page.h"
 #include "nbd_server/backend.h"
+#include "slab/activity.h"
 #include "slab/arena.h"
 #include "slab/backup.h"
 #include "slab/buffer_pool.h"
@@ -211,6 +213,7 @@ struct slab_run {
 	struct list fill_node; /* fill.slabs */
 	uint32_t fill_block;   /* in the slab: where its refill goes on ... */
 	uint32_t fill_page;    /* ... in that block */
+	struct slab_activity activity;
 };
 
 struct slab_device {
@@ -225,6 +228,7 @@ struct slab_device {
 	uint64_t now_ns; /* of the last advance */
 
 	struct slab_run *runs; /* by slab */
+	struct activity activity;
 	struct piece *pieces;
 	struct range *ranges;
 	struct flush *flushes;
@@ -354,7 +358,8 @@ void slab_op_begins(struct piece *p, enum tp_op_kind kind);
 void slab_op_ended(struct piece *p);
 /* The write @p needs its remote copy no more: the backup has it, or never will. */
 void slab_write_safe(struct piece *p);
-void slab_want(struct slab_device *d, uint32_t slab); /* a write came: map it if possible */
+/* Maps it if it is hot and that is possible. */
+void slab_want(struct slab_device *d, uint32_t slab);
 bool slab_is_mapped(const struct slab_device *d, uint32_t slab);
 /* An answer to MAP; false when it does not fit (a protocol error). */
 bool slab_mapped(struct slab_device *d, struct remote *r, const struct ctl_mr_info *info);

@@ -155,6 +155,8 @@ config_check(const struct slab_device_config *c)
 		return -EINVAL;
 	if (c->ack != SLAB_ACK_REMOTE && c->ack != SLAB_ACK_BOTH)
 		return -EINVAL;
+	if (c->period_ns == 0 || c->alpha <= 0 || c->alpha > 1 || c->hot_slab < 0)
+		return -EINVAL;
 	if (c->op_timeout_ns == 0 || c->connect_timeout_ns == 0 || c->ping_ns == 0 ||
 	    c->retry_ns == 0 || c->retry_max_ns < c->retry_ns)
 		return -EINVAL;
@@ -408,6 +410,9 @@ slab_device_advance(struct slab_device *d, uint64_t now_ns)
 	if (other_ns < next_ns)
 		next_ns = other_ns;
 	other_ns = fill_advance(d, now_ns);
+	if (other_ns < next_ns)
+		next_ns = other_ns;
+	other_ns = activity_advance(d, now_ns);
 	if (other_ns < next_ns)
 		next_ns = other_ns;
 	/* Last, so that it sees every operation and deadline that this turn began. */

@@ -58,7 +58,10 @@ struct slab_device_config {
 	uint64_t retry_ns;	     /* before the first reconnect; doubles up to retry_max_ns */
 	uint64_t retry_max_ns;
 	uint64_t refill_rate; /* bytes per second copied to newly mapped slabs; 0: none */
-	const char *name;     /* of the device, for HELLO; shorter than CTL_DEVICE_NAME_BYTES */
+	double hot_slab; /* pages per second over which a slab is mapped; 0: every one that is used */
+	double alpha;	 /* weight of a period in the activity, over 0 up to 1 (paper 4.1) */
+	uint64_t period_ns;
+	const char *name; /* of the device, for HELLO; shorter than CTL_DEVICE_NAME_BYTES */
 	uint8_t client_id[CTL_CLIENT_ID_BYTES];
 	struct auth_psk psk;
 	const struct slab_portal *portals; /* borrowed until slab_device_new() returns */
@@ -92,6 +95,9 @@ struct slab_device_stats {
 	uint64_t remote_failures; /* daemons lost */
 	uint64_t maps_total;
 	uint64_t maps_refused;
+	uint32_t slabs_hot;		  /* at the end of the last period; mapped or not */
+	double activity_pages_per_second; /* all slabs, then */
+	double activity_most;		  /* of one of them */
 	uint64_t pages_degraded; /* now: remote is the only copy because the backup failed */
 	uint64_t pages_lost;	 /* now: no copy left; reads fail until the page is written */
 	uint32_t slabs;

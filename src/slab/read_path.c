@@ -198,6 +198,7 @@ read_run(struct order_entry *e)
 void
 read_submit(struct piece *p)
 {
+	activity_saw(p->dev, piece_slab(p), p->n_pages);
 	order_entry_init(&p->order, ORDER_SHARED, p->order.block, p->order.mask, read_run);
 	order_add(&p->dev->order, &p->order);
 	if (p->order.wait_main == 0)

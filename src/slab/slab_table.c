@@ -2,7 +2,7 @@
 /*
  * The slabs' states; no other file changes one.
  *
- *   UNMAPPED -> MAPPING   a write came and a daemon has a free slab
+ *   UNMAPPED -> MAPPING   it is hot and a daemon has a free slab
  *   MAPPING  -> MAPPED    MR_INFO
  *   MAPPING  -> UNMAPPED  REFUSED, or the daemon was lost
  *   MAPPED   -> UNMAPPED  the daemon was lost; the backup has every page
@@ -92,7 +92,7 @@ slab_want(struct slab_device *d, uint32_t slab)
 	struct arena_slab *s = &d->arena.slabs[slab];
 	struct remote *r;
 
-	if (s->state != SLAB_STATE_UNMAPPED || d->is_stopping)
+	if (s->state != SLAB_STATE_UNMAPPED || d->is_stopping || !activity_is_hot(d, slab))
 		return;
 	r = remote_pick(d);
 	if (!r)

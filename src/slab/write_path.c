@@ -415,6 +415,7 @@ write_submit(struct piece *p)
 {
 	struct slab_device *d = p->dev;
 
+	activity_saw(d, piece_slab(p), p->n_pages);
 	order_entry_init(&p->order, ORDER_EXCLUSIVE, p->order.block, p->order.mask, write_run);
 	p->order.blocked = write_blocked;
 	unsafe_add(d, &p->unsafe, false);

@@ -284,6 +284,7 @@ def ini():
     yield "server-all", good_server + (
         b"ack = both\n[nbd]\nlisten = unix:/run/a.sock, tcp:[::1]:10809\nexport = \"a;b\"\nmax_connections = 3\n"
         b"[daemons]\nportals = rdma:10.0.0.1:9400, tcp:[fe80::1%eth0]:1\npsk_file = /dev/null\n"
+        b"[activity]\nhot_slab = 0\nalpha = 0.25\nperiod_ms = 10\n"
         b"[limits]\nbuffers = 4M\nretry_ms = 10\nretry_max_ms = 10\n")
     yield "daemon", good_daemon
     yield "daemon-all", b"[daemon]\nlisten = rdma:0.0.0.0:9400\nmax_clients = 1\nslab_size = 1M\n" \

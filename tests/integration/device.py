@@ -26,6 +26,8 @@ EXPORT = "swap0"
 OP_TIMEOUT_MS = 1000
 LIMITS = {"buffers": "16M", "op_timeout_ms": OP_TIMEOUT_MS, "connect_timeout_ms": OP_TIMEOUT_MS, "ping_ms": 100,
           "retry_ms": 50, "retry_max_ms": 400}
+# The first request maps: tests look at what daemons have.
+ACTIVITY = {"hot_slab": 0}
 
 
 def ask(control):
@@ -105,6 +107,7 @@ class Device:
             "nbd": {"listen": f"unix:{self.socket}", "export": EXPORT, "control": self.control},
             "backup": {"path": self.backup},
             "daemons": daemons | sections.pop("daemons", {}),
+            "activity": ACTIVITY | sections.pop("activity", {}),
             "limits": LIMITS | sections.pop("limits", {}),
         }
         for section, keys in sections.items():

@@ -97,6 +97,15 @@ make_settings(struct plan *p, struct rng *r)
 	p->end_ns = PICK(r, NSEC_PER_MSEC, 5, 20, 100, 400, 1500, 4000);
 }
 
+/* Drawn apart, so that what older seeds contain stays what it is. */
+static void
+make_control(struct plan *p)
+{
+	struct rng r = rng_of(p->seed, 1000);
+
+	p->hot_slab = rng_percent(&r, 75) ? 0 : 2 + rng_below(&r, 19);
+}
+
 struct making {
 	struct plan *p;
 	struct rng r;
@@ -347,6 +356,7 @@ plan_make(struct plan *p, uint64_t seed)
 	memset(p, 0, offsetof(struct plan, ops));
 	p->seed = seed;
 	make_settings(p, r);
+	make_control(p);
 	m.size_bytes = p->n_slabs * SIM_SLAB_BYTES;
 	m.hot_bytes = (uint64_t)PICK(r, PAGE_BYTES, 4, 16, 40, 100);
 	m.write_percent = (uint32_t)PICK(r, 1, 30, 50, 70, 90);
@@ -378,13 +388,13 @@ plan_print(const struct plan *p, FILE *out)
 		"settings: %u devices of %u MiB, %u daemons, %u foreign clients, ack %s, zero %d, "
 		"discard %d, psk %d, op_timeout %" PRIu64 " ms, connect_timeout %" PRIu64
 		" ms, ping %" PRIu64 " ms, retry %" PRIu64 " to %" PRIu64 " ms, net %" PRIu64
-		" us, disk %" PRIu64 " us, lag %" PRIu64 " us, broken backup %d\n",
+		" us, disk %" PRIu64 " us, lag %" PRIu64 " us, broken backup %d, hot_slab %u\n",
 		p->n_devices, p->n_slabs, p->n_daemons, p->n_peers,
 		p->ack == SLAB_ACK_REMOTE ? "remote" : "both", p->can_zero, p->can_discard,
 		p->has_psk, p->op_timeout_ns / NSEC_PER_MSEC, p->connect_timeout_ns / NSEC_PER_MSEC,
 		p->ping_ns / NSEC_PER_MSEC, p->retry_ns / NSEC_PER_MSEC,
 		p->retry_max_ns / NSEC_PER_MSEC, p->net_ns / 1000, p->disk_ns / 1000,
-		p->lag_ns / 1000, p->is_backup_broken);
+		p->lag_ns / 1000, p->is_backup_broken, p->hot_slab);
 	for (uint32_t i = 0; i < p->n_daemons; i++)
 		fprintf(out, "daemon %u: %u slabs, %u a client, like %s\n", i, p->pool_slabs[i],
 			p->client_slabs[i], p->is_rdma[i] ? "rdma" : "tcp");

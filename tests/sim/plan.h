@@ -104,6 +104,7 @@ struct plan {
 	bool has_psk;
 	bool has_power;	       /* unsynced writes are kept apart */
 	bool is_backup_broken; /* refuses all writes from its first error until all is answered */
+	uint32_t hot_slab;     /* pages per second; 0: every slab that is used is mapped */
 	uint64_t op_timeout_ns;
 	uint64_t connect_timeout_ns;
 	uint64_t ping_ns;

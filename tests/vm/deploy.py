@@ -15,6 +15,9 @@ CONTROL_TIMEOUT = 15
 # For machines of a few hundred MiB, and for tests that do not want to wait.
 LIMITS = "buffers = 8M\nretry_ms = 200\nretry_max_ms = 1000"
 
+# The first request maps: tests look at what daemons have.
+ACTIVITY = "hot_slab = 0"
+
 
 class Program:
     """One of slabswap's programs, in a guest."""
@@ -96,7 +99,7 @@ class Server(Program):
     socket = "/run/slabswap/swap0.sock"
 
     def __init__(self, guest, build, mib, backup="/dev/vda", portal="", limits="", backup_keys="",
-                 slab_mib=16, usual_limits=LIMITS):
+                 slab_mib=16, usual_limits=LIMITS, activity=ACTIVITY):
         super().__init__(guest, build, "slabswap-nbd", f"""\
 [device]
 name = swap0
@@ -107,6 +110,8 @@ path = {backup}
 {backup_keys}
 [daemons]
 portals = {portal}
+[activity]
+{activity}
 [limits]
 {usual_limits}
 {limits}

@@ -140,6 +140,9 @@ server__defaults(void **state)
 	assert_int_equal(c->retry_ms, 500);
 	assert_int_equal(c->retry_max_ms, 10000);
 	assert_int_equal(c->refill_rate, 64 * MIB);
+	assert_int_equal(c->hot_slab, 20);
+	assert_int_equal(c->alpha_milli, 200);
+	assert_int_equal(c->period_ms, 1000);
 	assert_int_equal(c->realtime, SERVER_REALTIME_AUTO);
 	assert_int_equal(c->strict, 0);
 }
@@ -158,6 +161,7 @@ server__every_key(void **state)
 		       "export = e\ndescription = d d\ncontrol = /tmp/x.ctl\nmax_connections = 1\n"
 		       "[backup]\npath = /b\nack = both\nfill = yes\n"
 		       "[daemons]\nportals = rdma:10.0.0.1:9400, tcp:[fe80::1]:1\npsk_file = %s\n"
+		       "[activity]\nhot_slab = 0\nalpha = 0.05\nperiod_ms = 10\n"
 		       "[limits]\nbuffers = 4M\nop_timeout_ms = 10\nconnect_timeout_ms = 11\n"
 		       "ping_ms = 12\nretry_ms = 13\nretry_max_ms = 13\n"
 		       "refill_rate = 0\nrealtime = yes\nstrict = yes\n",
@@ -175,6 +179,9 @@ server__every_key(void **state)
 	assert_string_equal(c->portals.item[0], "rdma:10.0.0.1:9400");
 	assert_int_equal(c->psk.length_bytes, 16);
 	assert_memory_equal(c->psk.key, "0123456789abcdef", 16);
+	assert_int_equal(c->hot_slab, 0);
+	assert_int_equal(c->alpha_milli, 50);
+	assert_int_equal(c->period_ms, 10);
 	assert_int_equal(c->retry_max_ms, 13);
 	assert_int_equal(c->refill_rate, 0);
 	assert_int_equal(c->realtime, SERVER_REALTIME_YES);
@@ -219,12 +226,13 @@ server__device(void **state)
 static void
 server__later_keys_are_unknown(void **state)
 {
-	check_bad(*state, true, -EINVAL, SERVER "[placement]\nchoices = 2\n",
-		  "[placement]: unknown section; allowed: device, nbd, backup, daemons or limits");
 	check_bad(*state, true, -EINVAL, SERVER "[limits]\nlatency = 64M\n",
 		  "[limits] latency = 64M: unknown key; allowed: buffers, op_timeout_ms, "
 		  "connect_timeout_ms, ping_ms, retry_ms, retry_max_ms, refill_rate, realtime or "
 		  "strict");
+	check_bad(*state, true, -EINVAL, SERVER "[compression]\nmethod = lz4\n",
+		  "[compression]: unknown section; allowed: device, nbd, backup, daemons, activity "
+		  "or limits");
 	check_bad(*state, false, -EINVAL, DAEMON "headroom = 8G\n",
 		  "[memory] headroom = 8G: unknown key; allowed: max or max_per_client");
 }

@@ -246,11 +246,11 @@ invariant_5__failure_touches_own_slabs_only(void **state)
 	assert_false(dw_is_remote(w, P));
 	assert_int_equal(dw_slab_state(w, 1), SLAB_STATE_MAPPED);
 	assert_true(dw_is_remote(w, MIB + P));
+	assert_int_equal(fake_daemon_lent(world_daemon(w, other)), 1);
 	assert_int_equal(dw_read(w, P), 0);
 	assert_int_equal(dw_read(w, MIB + P), 0);
 	assert_int_equal(world_stats(w).pages_read_remote, 1);
 	assert_int_equal(world_stats(w).pages_read_backup, 1);
-	assert_int_equal(fake_daemon_lent(world_daemon(w, other)), 1);
 	world_free(w);
 }
 

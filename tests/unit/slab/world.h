@@ -33,6 +33,7 @@ struct world_config {
 	uint64_t refill_rate;
 	bool can_zero;
 	bool can_discard;
+	double hot_slab;	/* 0: the first I/O maps */
 	const char *psk;	/* of the server; NULL: none */
 	const char *daemon_psk; /* of the daemons */
 };
