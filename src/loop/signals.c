@@ -15,12 +15,28 @@ signal_cb(struct ev_loop *loop, ev_signal *w, int revents)
 }
 
 static void
-start_one(struct signals *s, ev_signal *w, int signal_number)
+hangup_cb(struct ev_loop *loop, ev_signal *w, int revents)
 {
-	ev_signal_init(w, signal_cb, signal_number);
+	struct signals *s = w->data;
+
+	(void)loop;
+	(void)revents;
+	s->reload(s->arg);
+}
+
+static void
+start_one(struct signals *s, ev_signal *w)
+{
 	w->data = s;
 	ev_signal_start(s->loop, w);
 	ev_unref(s->loop);
+}
+
+static void
+stop_one(struct signals *s, ev_signal *w)
+{
+	ev_ref(s->loop);
+	ev_signal_stop(s->loop, w);
 }
 
 void
@@ -32,15 +48,25 @@ signals_start(struct signals *s, struct ev_loop *loop, void (*stop)(void *arg, i
 	s->arg = arg;
 	(void)signal(SIGPIPE, SIG_IGN);
 	(void)signal(SIGXFSZ, SIG_IGN); /* a file over RLIMIT_FSIZE */
-	start_one(s, &s->term, SIGTERM);
-	start_one(s, &s->interrupt, SIGINT);
+	ev_signal_init(&s->term, signal_cb, SIGTERM);
+	ev_signal_init(&s->interrupt, signal_cb, SIGINT);
+	ev_signal_init(&s->hangup, hangup_cb, SIGHUP);
+	start_one(s, &s->term);
+	start_one(s, &s->interrupt);
+}
+
+void
+signals_on_hangup(struct signals *s, void (*reload)(void *arg))
+{
+	s->reload = reload;
+	start_one(s, &s->hangup);
 }
 
 void
 signals_stop(struct signals *s)
 {
-	ev_ref(s->loop);
-	ev_signal_stop(s->loop, &s->term);
-	ev_ref(s->loop);
-	ev_signal_stop(s->loop, &s->interrupt);
+	stop_one(s, &s->term);
+	stop_one(s, &s->interrupt);
+	if (ev_is_active(&s->hangup))
+		stop_one(s, &s->hangup);
 }

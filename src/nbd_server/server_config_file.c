@@ -15,6 +15,9 @@
 	.offset = offsetof(struct server_file_config, f),                                          \
 	.field_bytes = sizeof(((struct server_file_config *)NULL)->f)
 
+/* Portals that a SIGHUP may add without anything said of it in the file. */
+#define SPARE_PORTALS 8u
+
 static const char *const ack_words[] = {"remote", "both", NULL};
 static const char *const yes_words[] = {"no", "yes", NULL};
 static const char *const realtime_words[] = {"no", "yes", "auto", NULL};
@@ -43,6 +46,9 @@ static const struct ini_key server_keys[] = {
 	{"backup", "fill", INI_WORD, FIELD(fill), .def = "no", .words = yes_words},
 	{"daemons", "portals", INI_LIST, FIELD(portals), .def = "", .max = INI_LIST_MAX,
 	 .allowed = CONFIG_PORTALS_ALLOWED},
+	{"daemons", "max_portals", INI_NUMBER, FIELD(max_portals), .def = "0", .max = 256},
+	{"daemons", "leave_timeout_ms", INI_NUMBER, FIELD(leave_timeout_ms), .def = "30000",
+	 .min = 10, .max = 600000, .unit = "ms"},
 	{"daemons", "psk_file", INI_STRING, STRING_FIELD(psk_file), .def = "",
 	 .allowed = CONFIG_PSK_ALLOWED},
 	{"activity", "hot_slab", INI_NUMBER, FIELD(hot_slab), .def = "20", .max = 1000000,
@@ -105,6 +111,8 @@ fill_derived(const struct ini *ini, struct server_file_config *config)
 	if (!ini_has(ini, "nbd", "control"))
 		(void)snprintf(config->control, sizeof(config->control), "/run/slabswap/%s.ctl",
 			       config->name);
+	config->portals_max =
+		config->max_portals ? config->max_portals : config->portals.count + SPARE_PORTALS;
 }
 
 static int
@@ -179,6 +187,10 @@ check_all(const struct ini *ini, struct server_file_config *config, char problem
 				   CONFIG_PORTALS_ALLOWED, problem);
 	if (r < 0)
 		return r;
+	if (config->portals.count > config->portals_max)
+		return ini_problem(ini, "daemons", "max_portals", problem,
+				   "0, or the number of portals or more", "%u are listed",
+				   config->portals.count);
 	if (config->retry_max_ms < config->retry_ms)
 		return ini_problem(ini, "limits", "retry_max_ms", problem, "retry_ms or more",
 				   "less than retry_ms (%u)", config->retry_ms);

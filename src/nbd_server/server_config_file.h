@@ -43,6 +43,9 @@ struct server_file_config {
 	uint32_t fill; /* not 0: a file gets no holes */
 	/* [daemons] */
 	struct ini_list portals; /* "rdma:host:port" or "tcp:host:port", port not 0; may be empty */
+	uint32_t max_portals;	 /* as the file says it; 0: derived */
+	uint32_t portals_max;	 /* at the same time, also after a SIGHUP; at least portals.count */
+	uint32_t leave_timeout_ms;
 	char psk_file[SERVER_PATH_BYTES]; /* "": none */
 	struct auth_psk psk;		  /* the content of psk_file */
 	/* [activity] */
@@ -70,6 +73,13 @@ struct server_file_config {
  * is exit status 2.
  */
 int server_file_config_load(const char *path, struct server_file_config *ret_config);
+
+/*
+ * server_file_config_diff - which keys differ, portals aside: "[limits] ping_ms, [daemons] psk_file".
+ * A psk_file of another content differs too.  Cut to @size; "" when none does.
+ */
+void server_file_config_diff(const struct server_file_config *a, const struct server_file_config *b,
+			     char *buf, size_t size);
 
 /* The table behind it, for documents and their tests. */
 const struct ini_key *server_file_config_keys(size_t *ret_count);

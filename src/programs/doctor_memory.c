@@ -171,7 +171,7 @@ doctor_check_memory(struct doctor *d)
 {
 	const uint64_t held = d->arena_bytes + SERVER_PROGRAM_BYTES +
 			      d->config->buffers_bytes / SERVER_REQUEST_SHARE +
-			      (uint64_t)SERVER_SESSION_BYTES * d->config->portals.count;
+			      (uint64_t)SERVER_SESSION_BYTES * d->config->portals_max;
 	uint64_t mapped, resident;
 
 	/* This process has the libraries that the server has. */

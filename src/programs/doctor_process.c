@@ -129,7 +129,7 @@ static void
 check_descriptors(struct doctor *d)
 {
 	const uint64_t need = BASE_FDS + d->config->max_connections +
-			      (uint64_t)FDS_PER_PORTAL * d->config->portals.count;
+			      (uint64_t)FDS_PER_PORTAL * d->config->portals_max;
 	struct rlimit limit;
 
 	if (prlimit(d->server_pid, RLIMIT_NOFILE, NULL, &limit) < 0) {
@@ -140,9 +140,10 @@ check_descriptors(struct doctor *d)
 			  (uint64_t)limit.rlim_cur, need);
 	} else {
 		doctor_failure(d, "RLIMIT_NOFILE",
-			       "%" PRIu64 ", but max_connections = %u and %u portals need %" PRIu64,
+			       "%" PRIu64
+			       ", but max_connections = %u and max_portals = %u need %" PRIu64,
 			       (uint64_t)limit.rlim_cur, d->config->max_connections,
-			       d->config->portals.count, need);
+			       d->config->portals_max, need);
 		doctor_fix(d, "ulimit -n %" PRIu64 " (LimitNOFILE=%" PRIu64 " in a unit)", need,
 			   need);
 	}

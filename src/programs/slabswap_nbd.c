@@ -4,6 +4,7 @@
  * transports on one loop.
  *
  * Start: configuration -> transports -> arena -> backup -> device -> NBD -> READY.
+ * SIGHUP: the configuration is read again by another thread -> portals.
  * Stop (SIGTERM, SIGINT): NBD finishes what it accepted -> the device brings
  * everything to the backup and leaves its daemons -> transports -> exit 0.
  */
@@ -34,7 +35,9 @@
 #include "nbd_server/server_config_file.h"
 #include "programs/doctor.h"
 #include "programs/host_needs.h"
+#include "programs/portals.h"
 #include "programs/realtime.h"
+#include "programs/reload.h"
 #include "programs/server_memory.h"
 #include "programs/status_report.h"
 #include "programs/swap_safety.h"
@@ -48,12 +51,15 @@
 #define WATCHERS_PORTAL 8u
 
 struct app {
+	const char *config_path;
 	struct server_file_config config;
 	struct swap_safety safety;
 	struct realtime realtime;
 	struct ev_loop *loop;
 	struct transports transports;
-	struct slab_portal portals[INI_LIST_MAX];
+	struct portals portals;
+	struct reload reload;
+	struct ini_list listed; /* what the file said last */
 	void *arena;
 	size_t arena_bytes;
 	struct uring_backup *backup;
@@ -153,6 +159,38 @@ stop_cb(void *arg, int signal_number)
 	nbds_server_stop(app->nbd, nbd_stopped_cb, app);
 }
 
+static void
+reload_cb(void *arg)
+{
+	struct app *app = arg;
+
+	if (!app->is_stopping)
+		reload_request(&app->reload);
+}
+
+/* Only portals take effect; what else has changed needs a restart. */
+static void
+reloaded_cb(void *arg, int status, const struct server_file_config *fresh)
+{
+	struct app *app = arg;
+	const char *name = app->config.name;
+	char changed[512];
+
+	if (app->is_stopping)
+		return;
+	if (status < 0 || portals_list(&app->portals, &fresh->portals) < 0 ||
+	    portals_apply(&app->portals, app->device) < 0) {
+		log_warn("device %s: SIGHUP: %s is not good: the portals stay as they were", name,
+			 app->reload.path);
+		return;
+	}
+	app->listed = fresh->portals;
+	log_notice("device %s: SIGHUP: %u portals", name, fresh->portals.count);
+	server_file_config_diff(&app->config, fresh, changed, sizeof(changed));
+	if (changed[0] != '\0')
+		log_warn("device %s: SIGHUP: changed as well, takes a restart: %s", name, changed);
+}
+
 /* Fills @dc from the file; portals and their transports too. */
 static int
 device_configure(struct app *app, struct slab_device_config *dc)
@@ -160,12 +198,12 @@ device_configure(struct app *app, struct slab_device_config *dc)
 	const struct server_file_config *c = &app->config;
 	int r;
 
-	for (uint32_t i = 0; i < c->portals.count; i++) {
-		r = transports_portal(&app->transports, app->loop, c->portals.item[i],
-				      &app->portals[i]);
-		if (r < 0)
-			return r;
-	}
+	app->listed = c->portals;
+	r = portals_init(&app->portals, app->loop, &app->transports, c->portals_max);
+	if (r == 0)
+		r = portals_list(&app->portals, &app->listed);
+	if (r < 0)
+		return r;
 	*dc = (struct slab_device_config){
 		.size_bytes = c->size_bytes,
 		.slab_bytes = c->slab_bytes,
@@ -182,8 +220,10 @@ device_configure(struct app *app, struct slab_device_config *dc)
 		.period_ns = c->period_ms * NSEC_PER_MSEC,
 		.name = c->name,
 		.psk = c->psk,
-		.portals = app->portals,
-		.n_portals = c->portals.count,
+		.portals = app->portals.list,
+		.n_portals = app->portals.count,
+		.max_portals = c->portals_max,
+		.leave_timeout_ns = c->leave_timeout_ms * NSEC_PER_MSEC,
 		.entropy = entropy_cb,
 		.event = device_event_cb,
 		.arg = app,
@@ -325,11 +365,13 @@ say_ready(const struct app *app)
 static void
 app_close(struct app *app)
 {
+	reload_stop(&app->reload);
 	control_free(app->control);
 	nbds_server_free(app->nbd);
 	slab_device_free(app->device);
 	uring_backup_close(app->backup);
 	transports_free(&app->transports);
+	portals_fini(&app->portals);
 	if (app->arena)
 		(void)munmap(app->arena, app->arena_bytes);
 	explicit_bzero(&app->config.psk, sizeof(app->config.psk));
@@ -346,11 +388,19 @@ loop_new(const struct server_file_config *c)
 		log_error("cannot make an event loop");
 		return NULL;
 	}
-	r = loop_reserve(loop, WATCHERS + c->max_connections + WATCHERS_PORTAL * c->portals.count);
+	r = loop_reserve(loop, WATCHERS + c->max_connections + WATCHERS_PORTAL * c->portals_max);
 	if (r < 0)
 		log_warn("max_connections and portals: %s: raise RLIMIT_NOFILE (LimitNOFILE=)",
 			 strerror(-r));
 	return loop;
+}
+
+static int
+reload_open(struct app *app)
+{
+	const int r = reload_start(&app->reload, app->loop, app->config_path, reloaded_cb, app);
+
+	return r < 0 ? log_err_errno(-r, "cannot start the thread of SIGHUP") : 0;
 }
 
 static int
@@ -362,8 +412,9 @@ app_run(struct app *app)
 	app->started_ns = clock_now_ns();
 	app->exit_status = EXIT_FAILURE;
 	signals_start(&app->signals, app->loop, stop_cb, app);
-	if (device_open(app) == 0 && nbd_open(app) == 0 && log_open() == 0 &&
-	    swap_safety_settle(&app->safety) == 0) {
+	signals_on_hangup(&app->signals, reload_cb);
+	if (reload_open(app) == 0 && device_open(app) == 0 && nbd_open(app) == 0 &&
+	    log_open() == 0 && swap_safety_settle(&app->safety) == 0) {
 		app->exit_status = EXIT_SUCCESS;
 		core_driver_start(&app->driver, app->loop, advance_cb, app->device);
 		if (app->config.realtime == SERVER_REALTIME_AUTO)
@@ -398,6 +449,7 @@ main(int argc, char **argv)
 		return EXIT_FAILURE;
 	}
 	status = CLI_EXIT_USAGE;
+	app->config_path = cli.config_path;
 	if (server_file_config_load(cli.config_path, &app->config) == 0 &&
 	    transports_check(cli.config_path, "[daemons] portals", &app->config.portals) == 0) {
 		status = EXIT_SUCCESS;
@@ -406,9 +458,8 @@ main(int argc, char **argv)
 		} else if (!cli.is_check) {
 			app->safety.realtime = (enum server_realtime)app->config.realtime;
 			app->safety.is_strict = app->config.strict;
-			app->safety.reserve_bytes =
-				SERVER_RESERVE_BYTES +
-				SERVER_SESSION_BYTES * app->config.portals.count;
+			app->safety.reserve_bytes = SERVER_RESERVE_BYTES +
+						    SERVER_SESSION_BYTES * app->config.portals_max;
 			swap_safety_enter(&app->safety);
 			status = app_run(app);
 		}

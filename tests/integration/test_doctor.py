@@ -156,8 +156,8 @@ def test_memlock(t):
 def test_descriptors(t):
     harness.require("prlimit")
     doctor = Doctor(t, nbd={"max_connections": 500})
-    doctor.expect("failure", "RLIMIT_NOFILE", "max_connections = 500", "ulimit -n 564", ("prlimit", "--nofile=256"))
-    doctor.expect("ok", "RLIMIT_NOFILE", "564 are needed", "", ("prlimit", "--nofile=564"))
+    doctor.expect("failure", "RLIMIT_NOFILE", "max_connections = 500", "ulimit -n 628", ("prlimit", "--nofile=256"))
+    doctor.expect("ok", "RLIMIT_NOFILE", "628 are needed", "", ("prlimit", "--nofile=628"))
 
 
 def test_not_root(t):

@@ -125,6 +125,8 @@ def test_install(t):
         assert f'"{path}"' in result.stdout, f"not installed: {path}"
     for name in SERVICES:
         for program in re.findall(r"^Exec\w+=(\S+)", read(os.path.join(t.path("build"), "conf", name)), re.MULTILINE):
+            if program == "/bin/kill":  # of procps, which systemd's own units use
+                continue
             assert f'"{program}"' in result.stdout, f"{name} starts {program}, which is not installed"
 
 

@@ -132,6 +132,8 @@ server__defaults(void **state)
 	assert_int_equal(c->ack, SERVER_ACK_REMOTE);
 	assert_int_equal(c->fill, 0);
 	assert_int_equal(c->portals.count, 0);
+	assert_int_equal(c->portals_max, 8);
+	assert_int_equal(c->leave_timeout_ms, 30000);
 	assert_int_equal(c->psk.length_bytes, 0);
 	assert_int_equal(c->buffers_bytes, 64 * MIB);
 	assert_int_equal(c->op_timeout_ms, 2000);
@@ -161,6 +163,7 @@ server__every_key(void **state)
 		       "export = e\ndescription = d d\ncontrol = /tmp/x.ctl\nmax_connections = 1\n"
 		       "[backup]\npath = /b\nack = both\nfill = yes\n"
 		       "[daemons]\nportals = rdma:10.0.0.1:9400, tcp:[fe80::1]:1\npsk_file = %s\n"
+		       "max_portals = 2\nleave_timeout_ms = 14\n"
 		       "[activity]\nhot_slab = 0\nalpha = 0.05\nperiod_ms = 10\n"
 		       "[limits]\nbuffers = 4M\nop_timeout_ms = 10\nconnect_timeout_ms = 11\n"
 		       "ping_ms = 12\nretry_ms = 13\nretry_max_ms = 13\n"
@@ -179,6 +182,8 @@ server__every_key(void **state)
 	assert_string_equal(c->portals.item[0], "rdma:10.0.0.1:9400");
 	assert_int_equal(c->psk.length_bytes, 16);
 	assert_memory_equal(c->psk.key, "0123456789abcdef", 16);
+	assert_int_equal(c->portals_max, 2);
+	assert_int_equal(c->leave_timeout_ms, 14);
 	assert_int_equal(c->hot_slab, 0);
 	assert_int_equal(c->alpha_milli, 50);
 	assert_int_equal(c->period_ms, 10);
@@ -289,6 +294,55 @@ server__portals(void **state)
 			       bad[i], bad[i]);
 		check_bad(*state, true, -EINVAL, text, expect);
 	}
+}
+
+static void
+server__max_portals(void **state)
+{
+	struct fixture *f = *state;
+
+	check_good(f, true, SERVER "[daemons]\nportals = tcp:10.0.0.1:1, tcp:10.0.0.2:1\n");
+	assert_int_equal(f->server.portals_max, 10);
+	check_bad(
+		f, true, -EINVAL,
+		SERVER "[daemons]\nportals = tcp:10.0.0.1:1, tcp:10.0.0.2:1\nmax_portals = 1\n",
+		"[daemons] max_portals = 1: 2 are listed; allowed: 0, or the number of portals or "
+		"more");
+}
+
+/* What a second reading finds changed, besides the portals. */
+static void
+server__diff(void **state)
+{
+	static const struct {
+		const char *more, *expect;
+	} cases[] = {
+		{"[daemons]\nportals = tcp:10.0.0.2:1, tcp:10.0.0.3:1\n", ""},
+		{"[limits]\nping_ms = 700\n[nbd]\nlisten = tcp:127.0.0.1:1\n",
+		 "[nbd] listen, [limits] ping_ms"},
+		{"[nbd]\nlisten = unix:/x, unix:/y\n", "[nbd] listen"},
+		{"[nbd]\nexport = x\n[limits]\nbuffers = 8M\n", "[nbd] export, [limits] buffers"},
+		{"[limits]\nstrict = yes\nrealtime = no\n", "[limits] realtime, [limits] strict"},
+		{"[daemons]\nmax_portals = 7\n", "[daemons] max_portals"},
+	};
+	struct fixture *f = *state;
+	struct server_file_config before;
+	char text[512], changed[256];
+
+	check_good(f, true, SERVER "[daemons]\nportals = tcp:10.0.0.1:1\n");
+	before = f->server;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		(void)snprintf(text, sizeof(text), SERVER "%s", cases[i].more);
+		check_good(f, true, text);
+		server_file_config_diff(&before, &f->server, changed, sizeof(changed));
+		assert_string_equal(changed, cases[i].expect);
+	}
+	f->server = before;
+	f->server.psk.length_bytes = 16; /* the file has the same name */
+	server_file_config_diff(&before, &f->server, changed, sizeof(changed));
+	assert_string_equal(changed, "[daemons] psk_file");
+	server_file_config_diff(&before, &f->server, changed, 5); /* cut */
+	assert_string_equal(changed, "[dae");
 }
 
 static void
@@ -475,6 +529,8 @@ main(void)
 		TEST(server__later_keys_are_unknown),
 		TEST(server__listen),
 		TEST(server__portals),
+		TEST(server__max_portals),
+		TEST(server__diff),
 		TEST(server__backup_and_limits),
 		TEST(both__psk),
 		TEST(daemon__good),

@@ -17,6 +17,7 @@ struct world {
 	struct signals signals;
 	int last;
 	unsigned count;
+	unsigned reloads;
 };
 
 static void
@@ -26,6 +27,14 @@ stop_cb(void *arg, int signal_number)
 
 	w->last = signal_number;
 	w->count++;
+}
+
+static void
+reload_cb(void *arg)
+{
+	struct world *w = arg;
+
+	w->reloads++;
 }
 
 static void
@@ -44,6 +53,10 @@ signals__are_told(void **state)
 	while (w.count < 2)
 		(void)ev_run(w.loop, EVRUN_NOWAIT);
 	assert_int_equal(w.last, SIGINT);
+	signals_on_hangup(&w.signals, reload_cb);
+	assert_int_equal(kill(getpid(), SIGHUP), 0);
+	while (w.reloads < 1)
+		(void)ev_run(w.loop, EVRUN_NOWAIT);
 	assert_int_equal(pipe(fds), 0);
 	(void)close(fds[0]);
 	assert_int_equal(write(fds[1], "x", 1), -1);
