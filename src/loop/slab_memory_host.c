@@ -105,7 +105,8 @@ register_regions(struct slot *s)
 	struct slab_memory_host *h = s->host;
 
 	for (size_t i = 0; i < h->tp_count; i++) {
-		int r = tp_region_register(h->tps[i], s->base, h->slab_bytes, true, &s->regions[i]);
+		int r = tp_region_register(h->tps[i], s->base, h->slab_bytes, TP_LEND,
+					   &s->regions[i]);
 
 		if (r < 0)
 			return r;

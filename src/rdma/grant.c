@@ -118,6 +118,12 @@ work_done(struct vrb_wr *wr, const struct ibv_wc *wc)
 }
 
 static int
+access_of(const struct vrb_region *rg)
+{
+	return IBV_ACCESS_REMOTE_READ | (rg->lend == TP_LEND_READ ? 0 : IBV_ACCESS_REMOTE_WRITE);
+}
+
+static int
 open_access(struct vrb_grant *grant)
 {
 	const struct vrb_device *d = grant->conn->dev;
@@ -131,8 +137,7 @@ open_access(struct vrb_grant *grant)
 		return 0;
 	}
 	grant->mr = ibv_reg_mr(vrb_conn_pd(grant->conn), rg->addr, rg->length_bytes,
-			       IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ |
-				       IBV_ACCESS_REMOTE_WRITE);
+			       IBV_ACCESS_LOCAL_WRITE | access_of(rg));
 	if (!grant->mr)
 		return -errno;
 	grant->rkey = grant->mr->rkey;
@@ -242,7 +247,7 @@ post_work(struct vrb_grant *grant)
 			.mr = grant->region->mrs[conn->dev->index],
 			.addr = (uintptr_t)grant->region->addr,
 			.length = grant->region->length_bytes,
-			.mw_access_flags = IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE,
+			.mw_access_flags = (unsigned)access_of(grant->region),
 		};
 	} else {
 		wr.opcode = IBV_WR_LOCAL_INV;

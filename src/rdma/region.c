@@ -46,7 +46,7 @@ deregister_on(struct vrb_region *rg, uint32_t index)
 }
 
 int
-vrb_region_register(struct tp *base, void *addr, size_t length_bytes, bool lend,
+vrb_region_register(struct tp *base, void *addr, size_t length_bytes, enum tp_lend lend,
 		    struct tp_region **ret_region)
 {
 	struct vrb_tp *tp = vrb_tp_of(base);

@@ -21,7 +21,7 @@ struct vrb_region {
 	struct list node;    /* vrb_tp.regions */
 	void *addr;
 	size_t length_bytes;
-	bool lend;
+	enum tp_lend lend;
 	/* By vrb_device.index; NULL where the device came and went, and for memory to
 	 * lend on devices without windows. */
 	struct ibv_mr *mrs[VRB_DEVICES_MAX];
@@ -29,7 +29,7 @@ struct vrb_region {
 };
 
 /* tp_ops; see transport.h. */
-int vrb_region_register(struct tp *tp, void *base, size_t length_bytes, bool lend,
+int vrb_region_register(struct tp *tp, void *base, size_t length_bytes, enum tp_lend lend,
 			struct tp_region **ret_region);
 int vrb_region_release(struct tp_region *region);
 

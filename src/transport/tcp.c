@@ -16,7 +16,7 @@ _Static_assert(FRAME_MESSAGE_BYTES_MAX == TP_MESSAGE_BYTES_MAX, "any message fit
 _Static_assert(FRAME_OP_BYTES_MAX == TP_OP_BYTES_MAX, "any op fits a frame");
 
 static int
-region_register(struct tp *tp, void *base, size_t length_bytes, bool lend,
+region_register(struct tp *tp, void *base, size_t length_bytes, enum tp_lend lend,
 		struct tp_region **ret_region)
 {
 	struct tp_region *region;

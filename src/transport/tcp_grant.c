@@ -134,6 +134,8 @@ tcp_grant_find(struct tp_conn *conn, const struct frame *frame, struct tp_grant 
 	grant = conn->grants.entries[index].grant;
 	if (!grant || grant->rkey != frame->rkey || frame->addr < grant->addr)
 		return -EACCES;
+	if (frame->kind == FRAME_WRITE && grant->region->lend == TP_LEND_READ)
+		return -EACCES;
 	offset = frame->addr - grant->addr;
 	if (offset > grant->region->length_bytes ||
 	    frame->length_bytes > grant->region->length_bytes - offset)

@@ -37,7 +37,7 @@ struct tp_region {
 	struct tp_base base;
 	uint8_t *mem; /* the caller's */
 	size_t length_bytes;
-	bool lend;
+	enum tp_lend lend;
 	atomic_uint grants; /* the helper thread asks for it in tp_region_release() */
 };
 

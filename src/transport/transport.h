@@ -58,6 +58,13 @@ struct tp_remote {
 	uint32_t rkey;
 };
 
+/* Who but this process may reach a region. */
+enum tp_lend {
+	TP_LEND_NOT = 0, /* nobody: local buffers of ops */
+	TP_LEND,	 /* peers with a grant, to read and write: a slab */
+	TP_LEND_READ,	 /* peers with a grant, to read; a WRITE ends the peer's connection */
+};
+
 enum tp_op_kind {
 	TP_OP_READ = 1, /* remote -> buf */
 	TP_OP_WRITE,	/* buf -> remote */
@@ -116,7 +123,7 @@ struct tp_ops {
 	const char *(*conn_name)(const struct tp_conn *conn);
 	int (*send)(struct tp_conn *conn, const void *msg, size_t length_bytes);
 	void (*post)(struct tp_conn *conn, struct tp_op *op);
-	int (*region_register)(struct tp *tp, void *base, size_t length_bytes, bool lend,
+	int (*region_register)(struct tp *tp, void *base, size_t length_bytes, enum tp_lend lend,
 			       struct tp_region **ret_region);
 	int (*region_release)(struct tp_region *region);
 	int (*grant)(struct tp_conn *conn, struct tp_region *region, tp_grant_fn *granted,
@@ -233,13 +240,12 @@ tp_post(struct tp_conn *conn, struct tp_op *op)
 
 /*
  * tp_region_register - let the transport reach [@base, @base + @length_bytes).
- * @lend: true for a slab that will be granted, false for local buffers of ops.
  * The memory stays the caller's and must outlive the region.
  * Any thread; may take milliseconds per GiB.  Returns 0, -ENOMEM (also over
  * RLIMIT_MEMLOCK), -EINVAL, -ENODEV.
  */
 static inline int
-tp_region_register(struct tp *tp, void *base, size_t length_bytes, bool lend,
+tp_region_register(struct tp *tp, void *base, size_t length_bytes, enum tp_lend lend,
 		   struct tp_region **ret_region)
 {
 	return tp->ops->region_register(tp, base, length_bytes, lend, ret_region);
@@ -254,7 +260,8 @@ tp_region_release(struct tp_region *region)
 }
 
 /*
- * tp_grant - let the peer of @conn, and nobody else, read and write @region.
+ * tp_grant - let the peer of @conn, and nobody else, read and, unless it is
+ * TP_LEND_READ, write @region.
  * Returns 0 (granted() follows, unless down() comes first), -ENOTCONN, -ENOMEM,
  * -EINVAL (region not registered with lend).  If granted() reports an error the
  * grant is freed when it returns.

@@ -206,9 +206,10 @@ bench_start(struct bench *b)
 	tp_address_format((struct sockaddr *)&in, b->raw_address, sizeof(b->raw_address));
 	memset(b->lent, GUARD, sizeof(b->lent));
 	for (uint32_t i = 0; i < REGIONS; i++)
-		FUZZ_CHECK(tp_region_register(b->tp, b->lent[i] + GUARD_BYTES, REGION_BYTES, true,
-					      &b->regions[i]) == 0);
-	FUZZ_CHECK(tp_region_register(b->tp, b->buf, sizeof(b->buf), false, &b->buf_region) == 0);
+		FUZZ_CHECK(tp_region_register(b->tp, b->lent[i] + GUARD_BYTES, REGION_BYTES,
+					      TP_LEND, &b->regions[i]) == 0);
+	FUZZ_CHECK(tp_region_register(b->tp, b->buf, sizeof(b->buf), TP_LEND_NOT, &b->buf_region) ==
+		   0);
 }
 
 static struct bench *

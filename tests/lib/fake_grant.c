@@ -17,7 +17,7 @@ fake_grant_free(struct fake_grant *g)
 }
 
 int
-fake_region_register(struct tp *tp, void *base, size_t length_bytes, bool lend,
+fake_region_register(struct tp *tp, void *base, size_t length_bytes, enum tp_lend lend,
 		     struct tp_region **ret_region)
 {
 	struct fake_tp *t = tp_fake(tp);
@@ -195,9 +195,10 @@ fake_post(struct tp_conn *conn, struct tp_op *op)
 		s->op_sum = sum_bytes(op->buf, op->length_bytes);
 }
 
-/* The memory that @rkey reaches at @end, or NULL: not granted, revoked, out of range. */
+/* The memory that @rkey reaches at @end, or NULL: not granted for @kind, revoked, out of range. */
 uint8_t *
-fake_granted_memory(struct fake_conn *end, uint32_t rkey, uint64_t addr, size_t length_bytes)
+fake_granted_memory(struct fake_conn *end, enum tp_op_kind kind, uint32_t rkey, uint64_t addr,
+		    size_t length_bytes)
 {
 	struct list *n;
 
@@ -208,7 +209,8 @@ fake_granted_memory(struct fake_conn *end, uint32_t rkey, uint64_t addr, size_t 
 
 		if (g->exposed && g->remote.rkey == rkey && addr >= g->remote.addr &&
 		    addr - g->remote.addr <= g->remote.length_bytes - length_bytes &&
-		    length_bytes <= g->remote.length_bytes)
+		    length_bytes <= g->remote.length_bytes &&
+		    (kind == TP_OP_READ || g->region->lend == TP_LEND))
 			return g->region->bytes + (addr - g->remote.addr);
 	}
 	return NULL;
@@ -217,7 +219,8 @@ fake_granted_memory(struct fake_conn *end, uint32_t rkey, uint64_t addr, size_t 
 static bool
 op_move(struct fake_conn *c, const struct tp_op *op)
 {
-	uint8_t *remote = fake_granted_memory(c->peer, op->rkey, op->remote_addr, op->length_bytes);
+	uint8_t *remote =
+		fake_granted_memory(c->peer, op->kind, op->rkey, op->remote_addr, op->length_bytes);
 
 	if (!remote)
 		return false;

@@ -115,7 +115,7 @@ fill(struct fake_slab_memory *f, struct slot *s)
 	assert(s->bytes);
 	memset(s->bytes, SCRIBBLE, f->slab_bytes);
 	for (size_t i = 0; i < f->tp_count; i++) {
-		int r = tp_region_register(f->tps[i], s->bytes, f->slab_bytes, true,
+		int r = tp_region_register(f->tps[i], s->bytes, f->slab_bytes, TP_LEND,
 					   &s->regions[i]);
 
 		if (r < 0) {

@@ -213,7 +213,8 @@ run_down(struct fake_conn *c, int reason)
 static void
 run_late_write(struct step *s)
 {
-	uint8_t *remote = fake_granted_memory(s->conn, s->rkey, s->remote_addr, s->length_bytes);
+	uint8_t *remote =
+		fake_granted_memory(s->conn, TP_OP_WRITE, s->rkey, s->remote_addr, s->length_bytes);
 
 	if (remote)
 		memcpy(remote, s->bytes, s->length_bytes);

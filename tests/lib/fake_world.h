@@ -49,7 +49,7 @@ struct fake_region {
 	struct tp_base base;
 	uint8_t *bytes;
 	size_t length_bytes;
-	bool lend;
+	enum tp_lend lend;
 	unsigned grants;
 	unsigned ops;
 };
@@ -136,8 +136,8 @@ void fake_conn_end(struct fake_conn *c, int reason);
 void fake_conn_free(struct fake_conn *c);
 void fake_grant_free(struct fake_grant *g);
 void fake_run_op(struct fake_net *net, struct step *s);
-uint8_t *fake_granted_memory(struct fake_conn *end, uint32_t rkey, uint64_t addr,
-			     size_t length_bytes);
+uint8_t *fake_granted_memory(struct fake_conn *end, enum tp_op_kind kind, uint32_t rkey,
+			     uint64_t addr, size_t length_bytes);
 int fake_connect(struct tp *tp, const char *address, uint64_t timeout_ns,
 		 const struct tp_conn_events *events, void *arg, struct tp_conn **ret_conn);
 int fake_listen(struct tp *tp, const char *address, tp_incoming_fn *incoming, void *arg,
@@ -148,7 +148,7 @@ void fake_accept(struct tp_conn *conn, const struct tp_conn_events *events, void
 void fake_close(struct tp_conn *conn);
 const char *fake_conn_name(const struct tp_conn *conn);
 int fake_send(struct tp_conn *conn, const void *msg, size_t length_bytes);
-int fake_region_register(struct tp *tp, void *base, size_t length_bytes, bool lend,
+int fake_region_register(struct tp *tp, void *base, size_t length_bytes, enum tp_lend lend,
 			 struct tp_region **ret_region);
 int fake_region_release(struct tp_region *region);
 int fake_grant(struct tp_conn *conn, struct tp_region *region, tp_grant_fn *granted, void *arg,

@@ -53,7 +53,8 @@ carry_out(struct sim_memory_slot *s)
 			return -ENOMEM;
 		}
 		clear(s);
-		return tp_region_register(m->host->tp, s->bytes, SIM_SLAB_BYTES, true, &s->region);
+		return tp_region_register(m->host->tp, s->bytes, SIM_SLAB_BYTES, TP_LEND,
+					  &s->region);
 	case SLAB_MEMORY_ZERO:
 		if (m->fail_zeros > 0) {
 			m->fail_zeros--;

@@ -66,7 +66,7 @@ struct sim_region {
 	struct tp_base base; /* first */
 	uint8_t *bytes;
 	size_t length_bytes;
-	bool lend;
+	enum tp_lend lend;
 	uint32_t n_grants; /* alive */
 	uint32_t n_ops;
 	struct sim_memory_slot *slot; /* lent memory: whose pages are marked as written */
@@ -190,7 +190,7 @@ void sim_grants_end(struct sim_conn *c);
 void sim_grants_drop(struct sim_conn *c);
 void sim_late_drop_all(struct sim_net *net, const struct sim_conn *to);
 void sim_post(struct tp_conn *conn, struct tp_op *op);
-int sim_region_register(struct tp *tp, void *base, size_t length_bytes, bool lend,
+int sim_region_register(struct tp *tp, void *base, size_t length_bytes, enum tp_lend lend,
 			struct tp_region **ret_region);
 int sim_region_release(struct tp_region *region);
 int sim_grant(struct tp_conn *conn, struct tp_region *region, tp_grant_fn *granted, void *arg,

@@ -205,7 +205,7 @@ sim_revoke(struct tp_grant *grant, tp_grant_fn *fn, void *arg)
 }
 
 int
-sim_region_register(struct tp *tp, void *base, size_t length_bytes, bool lend,
+sim_region_register(struct tp *tp, void *base, size_t length_bytes, enum tp_lend lend,
 		    struct tp_region **ret_region)
 {
 	struct sim_tp *t = container_of(tp, struct sim_tp, tp);

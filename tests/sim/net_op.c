@@ -73,7 +73,7 @@ late_cb(struct sim_event *ev)
 	struct sim_net *net = l->to->tp->net;
 	struct sim_grant *g = sim_net_grant_at(l->to, l->rkey, l->remote_addr, l->length_bytes);
 
-	if (g)
+	if (g && g->region->lend != TP_LEND_READ)
 		remote_write(net->sim, g, l->remote_addr, l->bytes, l->length_bytes);
 	late_free(net, l);
 }
@@ -103,7 +103,7 @@ carry_out(struct sim_conn *c, const struct tp_op *op)
 		c->peer ? sim_net_grant_at(c->peer, op->rkey, op->remote_addr, op->length_bytes)
 			: NULL;
 
-	if (!g)
+	if (!g || (op->kind == TP_OP_WRITE && g->region->lend == TP_LEND_READ))
 		return false;
 	oracle_remote_access(sim_of(c), c, g);
 	if (op->kind == TP_OP_WRITE)

@@ -311,7 +311,7 @@ sim_peer_start(struct sim_peer *p)
 	p->daemon = rng_below(&sim->rng, sim->plan.n_daemons);
 	p->is_hostile = rng_percent(&sim->rng, 50);
 	(void)snprintf(p->address, sizeof(p->address), "%u", SIM_DEVICES_MAX + p->daemon);
-	r = tp_region_register(p->host.tp, p->buf, SIM_PEER_BYTES, false, &p->region);
+	r = tp_region_register(p->host.tp, p->buf, SIM_PEER_BYTES, TP_LEND_NOT, &p->region);
 	assert(r == 0);
 	(void)r;
 	sim_clock_at(&sim->clock, &p->tick_ev, sim_now(sim));

@@ -908,8 +908,8 @@ run_client(struct env *env, const char *names)
 	c->env = env;
 	c->random = UINT64_C(88172645463325252);
 	c->memory = map_memory((size_t)DEPTH * TP_OP_BYTES_MAX);
-	CHECK_INT(tp_region_register(env->tp, c->memory, (size_t)DEPTH * TP_OP_BYTES_MAX, false,
-				     &c->region),
+	CHECK_INT(tp_region_register(env->tp, c->memory, (size_t)DEPTH * TP_OP_BYTES_MAX,
+				     TP_LEND_NOT, &c->region),
 		  0);
 	run_tests(c, names);
 	tp_shutdown(env->tp, shutdown_done, env);

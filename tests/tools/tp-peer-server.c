@@ -258,7 +258,7 @@ run_server(struct env *env)
 
 		slab->length_bytes = i < SLABS ? SLAB_BYTES : SMALL_BYTES;
 		slab->memory = map_memory(slab->length_bytes);
-		CHECK_INT(tp_region_register(env->tp, slab->memory, slab->length_bytes, true,
+		CHECK_INT(tp_region_register(env->tp, slab->memory, slab->length_bytes, TP_LEND,
 					     &slab->region),
 			  0);
 	}

@@ -258,7 +258,8 @@ fx_connect(struct fx *fx)
 	c->fx = fx;
 	fx->live_clients++;
 	assert_int_equal(
-		tp_region_register(fx->client_tp, c->buf, sizeof(c->buf), false, &c->region), 0);
+		tp_region_register(fx->client_tp, c->buf, sizeof(c->buf), TP_LEND_NOT, &c->region),
+		0);
 	assert_int_equal(tp_connect(fx->client_tp, ADDRESS, 1, &EVENTS, c, &c->conn), 0);
 	fx_net(fx);
 	return c;

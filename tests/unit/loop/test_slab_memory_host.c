@@ -46,7 +46,7 @@ struct world {
 };
 
 static int
-spy_register(struct tp *tp, void *base, size_t length_bytes, bool lend,
+spy_register(struct tp *tp, void *base, size_t length_bytes, enum tp_lend lend,
 	     struct tp_region **ret_region)
 {
 	struct spy_tp *spy = container_of(tp, struct spy_tp, tp);

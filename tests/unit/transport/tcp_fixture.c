@@ -153,8 +153,10 @@ setup(void **state, const struct tcp_limits *limits, const char *address)
 	assert_true(f->slab && f->buf);
 	fill_pattern(f->slab, SLAB_BYTES, 1);
 	memset(f->buf, 0, BUF_BYTES);
-	assert_int_equal(tp_region_register(f->tp, f->slab, SLAB_BYTES, true, &f->slab_region), 0);
-	assert_int_equal(tp_region_register(f->tp, f->buf, BUF_BYTES, false, &f->buf_region), 0);
+	assert_int_equal(tp_region_register(f->tp, f->slab, SLAB_BYTES, TP_LEND, &f->slab_region),
+			 0);
+	assert_int_equal(tp_region_register(f->tp, f->buf, BUF_BYTES, TP_LEND_NOT, &f->buf_region),
+			 0);
 	*state = f;
 	return 0;
 }

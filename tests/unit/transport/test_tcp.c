@@ -575,12 +575,51 @@ grant__errors(void **state)
 	assert_int_equal(r, -EINVAL);
 	CALL(f, r = tp_grant(daemon->conn, f->buf_region, NULL, NULL, &grant));
 	assert_int_equal(r, -EINVAL);
-	assert_int_equal(tp_region_register(f->tp, f->buf, 0, true, &region), -EINVAL);
-	assert_int_equal(tp_region_register(f->tp, NULL, 1, true, &region), -EINVAL);
+	assert_int_equal(tp_region_register(f->tp, f->buf, 0, TP_LEND, &region), -EINVAL);
+	assert_int_equal(tp_region_register(f->tp, NULL, 1, TP_LEND, &region), -EINVAL);
 	CALL(f, tp_close(daemon->conn));
 	CALL(f, r = tp_grant(daemon->conn, f->slab_region, NULL, NULL, &grant));
 	assert_int_equal(r, -ENOTCONN);
 	WAIT(f, daemon->downs);
+	fixture_stop(f);
+}
+
+/* A grant to read lets nobody write, and who tries loses his connection only. */
+static void
+grant__to_read_only(void **state)
+{
+	struct fixture *f = *state;
+	struct end client = {0}, other = {0};
+	struct end *daemon = fixture_pair(f, &client);
+	struct end *other_daemon = fixture_pair(f, &other);
+	struct tp_region *slab_region = f->slab_region;
+	struct loan loan = {0}, other_loan = {0};
+	struct try_op t;
+
+	assert_int_equal(
+		tp_region_register(f->tp, f->slab, SLAB_BYTES, TP_LEND_READ, &f->slab_region), 0);
+	fixture_lend(f, daemon->conn, &loan);
+	fixture_lend(f, other_daemon->conn, &other_loan);
+	memset(f->slab, 0x17, 100);
+	prepare(f, &t, TP_OP_READ, &loan.remote, 0, 0, 100);
+	post(&client, &t);
+	WAIT(f, t.dones);
+	assert_int_equal(t.status, 0);
+	assert_memory_equal(f->buf, f->slab, 100);
+	memset(f->buf, 0x18, 100);
+	prepare(f, &t, TP_OP_WRITE, &loan.remote, 0, 0, 100);
+	post(&client, &t);
+	WAIT(f, t.dones && client.downs && daemon->downs);
+	assert_int_equal(t.status, -EACCES);
+	assert_int_equal(f->slab[0], 0x17);
+	prepare(f, &t, TP_OP_READ, &other_loan.remote, 0, 0, 100);
+	post(&other, &t);
+	WAIT(f, t.dones);
+	assert_int_equal(t.status, 0);
+	fixture_revoke(&other_loan);
+	WAIT(f, other_loan.revoked);
+	assert_int_equal(tp_region_release(f->slab_region), 0);
+	f->slab_region = slab_region;
 	fixture_stop(f);
 }
 
@@ -632,7 +671,8 @@ grant__close_inside_granted_and_revoked(void **state)
 	WAIT(f, b.downs && daemon_b->downs);
 	assert_int_equal(third.revoked, 0);
 	assert_int_equal(tp_region_release(f->slab_region), 0);
-	assert_int_equal(tp_region_register(f->tp, f->slab, SLAB_BYTES, true, &f->slab_region), 0);
+	assert_int_equal(tp_region_register(f->tp, f->slab, SLAB_BYTES, TP_LEND, &f->slab_region),
+			 0);
 	fixture_stop(f);
 }
 
@@ -791,6 +831,7 @@ main(void)
 		TEST(grant__out_of_range),
 		TEST(grant__stale_rkey),
 		TEST(grant__errors),
+		TEST(grant__to_read_only),
 		TEST(grant__many),
 		TEST(grant__close_inside_granted_and_revoked),
 		TEST(revoke__with_ops_in_flight),
