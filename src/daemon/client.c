@@ -116,10 +116,12 @@ reject(struct client *c, uint32_t request_id, enum ctl_reason reason, const char
 	arm_timer(c, CLIENT_REFUSED_LINGER_NS);
 }
 
+/* @epoch: where the epoch can be read, or zeros. */
 static void
-welcome(struct client *c, uint32_t request_id)
+send_welcome(struct client *c, const struct tp_remote *epoch)
 {
 	struct daemon *d = c->daemon;
+	const uint32_t request_id = c->welcome_id;
 	struct ctl_msg msg = {.type = CTL_WELCOME, .request_id = request_id};
 
 	if (d->counters.clients >= d->config.max_clients) {
@@ -132,6 +134,8 @@ welcome(struct client *c, uint32_t request_id)
 	msg.u.welcome.epoch = d->config.epoch;
 	msg.u.welcome.free_slabs = c->told_free;
 	msg.u.welcome.total_slabs = d->config.max_slabs;
+	msg.u.welcome.epoch_addr = epoch->addr;
+	msg.u.welcome.epoch_rkey = epoch->rkey;
 	client_send(c, &msg);
 	if (c->state == CLIENT_CLOSING)
 		return;
@@ -142,6 +146,38 @@ welcome(struct client *c, uint32_t request_id)
 	arm_timer(c, d->config.client_timeout_ns);
 	daemon_report(d, DAEMON_EVENT_JOINED, "client[%s]: joined, device %s",
 		      tp_conn_name(c->conn), c->device);
+}
+
+static void
+epoch_granted_cb(void *arg, struct tp_grant *grant, int status)
+{
+	struct client *c = arg;
+	struct tp_remote epoch = {0};
+
+	c->daemon->touched = true;
+	if (c->state != CLIENT_GRANT_WAIT)
+		return;
+	if (status == 0)
+		tp_grant_remote(grant, &epoch);
+	send_welcome(c, &epoch);
+}
+
+/* Without the epoch page a client has PING only: it is served nevertheless. */
+static void
+welcome(struct client *c, uint32_t request_id)
+{
+	const struct daemon_config *config = &c->daemon->config;
+	const struct tp_remote nowhere = {0};
+	struct tp_region *region = NULL;
+
+	c->welcome_id = request_id;
+	if (config->epoch_region)
+		region = config->epoch_region(config->epoch_region_arg, tp_of(c->conn));
+	if (!region || tp_grant(c->conn, region, epoch_granted_cb, c, &c->epoch_grant) < 0) {
+		send_welcome(c, &nowhere);
+		return;
+	}
+	c->state = CLIENT_GRANT_WAIT;
 }
 
 static void
@@ -272,6 +308,8 @@ message_cb(void *arg, const void *bytes, size_t length_bytes)
 		hello_wait(c, &msg, bytes, length_bytes);
 	else if (c->state == CLIENT_AUTH_WAIT)
 		auth_wait(c, &msg);
+	else if (c->state == CLIENT_GRANT_WAIT)
+		client_protocol_error(c, "%s before WELCOME", ctl_type_name(msg.type));
 	else
 		serving(c, &msg);
 }
@@ -334,6 +372,8 @@ expire(struct client *c)
 		client_end(c, "no HELLO in time");
 	else if (c->state == CLIENT_AUTH_WAIT)
 		client_end(c, "no AUTH in time");
+	else if (c->state == CLIENT_GRANT_WAIT)
+		client_end(c, "the epoch page cannot be granted in time");
 	else
 		client_end(c, "silent for %" PRIu64 " ms", c->timer_ns / NSEC_PER_MSEC);
 }

@@ -2,7 +2,7 @@
 /*
  * client.h - one connection of the daemon, from tp_accept() to down().
  *
- *   HELLO_WAIT -> [ AUTH_WAIT ] -> SERVING -> CLOSING
+ *   HELLO_WAIT -> [ AUTH_WAIT ] -> [ GRANT_WAIT ] -> SERVING -> CLOSING
  *
  * REFUSED stands beside SERVING: the peer has been told why it is not served and
  * gets a second to read that and to close; tp_close() at once could lose the
@@ -19,6 +19,7 @@
 
 struct daemon;
 struct tp_conn;
+struct tp_grant;
 
 /* FREE_MEM unasked, at most so often per client. */
 #define CLIENT_PUSH_INTERVAL_NS (100 * NSEC_PER_MSEC)
@@ -29,6 +30,7 @@ struct tp_conn;
 enum client_state {
 	CLIENT_HELLO_WAIT = 1, /* waits for HELLO, until hello_timeout */
 	CLIENT_AUTH_WAIT,      /* waits for AUTH, until the same moment */
+	CLIENT_GRANT_WAIT,     /* waits for the grant of the epoch page, until the same moment */
 	CLIENT_SERVING,	       /* waits for requests, client_timeout after the last one */
 	CLIENT_REFUSED,	       /* waits for the peer to close, CLIENT_REFUSED_LINGER_NS */
 	CLIENT_CLOSING,	       /* waits for down() */
@@ -49,6 +51,9 @@ struct client {
 	uint32_t slab_count;
 	uint32_t told_free; /* the last number of free slabs that went out */
 	uint64_t push_at_ns;
+
+	uint32_t welcome_id;	      /* request that WELCOME answers */
+	struct tp_grant *epoch_grant; /* revoked by the connection's end */
 
 	uint8_t hello[CTL_MESSAGE_BYTES_MAX]; /* as received: the proofs cover it */
 	uint32_t hello_bytes;

@@ -16,7 +16,9 @@
 #include "wire/auth.h"
 
 struct daemon;
+struct tp;
 struct tp_conn;
+struct tp_region;
 
 /* Bounds of what daemon_new() accepts. */
 #define DAEMON_SLABS_MAX (UINT32_C(1) << 24)
@@ -41,6 +43,11 @@ struct daemon_config {
 	uint64_t hello_timeout_ns; /* from accept to WELCOME */
 	uint64_t client_timeout_ns; /* silence after which a client is dead */
 	uint64_t epoch;		    /* random */
+	/* A region of at least 8 bytes that begins with the epoch, little-endian, registered with
+	 * @tp as TP_LEND_READ, or NULL: clients of @tp cannot read it.  May be NULL.  It is
+	 * granted while the daemon has clients. */
+	struct tp_region *(*epoch_region)(void *arg, const struct tp *tp);
+	void *epoch_region_arg;
 	struct auth_psk psk;
 	/* Fills @buf with unpredictable bytes (nonces). */
 	void (*entropy)(void *arg, void *buf, uint32_t length_bytes);

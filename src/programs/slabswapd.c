@@ -31,6 +31,7 @@
 #include "loop/clock.h"
 #include "loop/control.h"
 #include "loop/core_driver.h"
+#include "loop/epoch_page.h"
 #include "loop/host_limits.h"
 #include "loop/notify.h"
 #include "loop/signals.h"
@@ -58,6 +59,7 @@ struct app {
 	struct worker *worker;
 	struct transports transports;
 	struct slab_memory *memory;
+	struct epoch_page *epoch_page;
 	struct daemon *daemon;
 	struct core_driver driver;
 	bool is_driven;
@@ -237,6 +239,7 @@ app_free(struct app *app)
 	app->daemon = daemon_free(app->daemon);
 	app->worker = worker_free(app->worker);
 	app->memory = slab_memory_host_free(app->memory);
+	app->epoch_page = epoch_page_free(app->epoch_page);
 	/* Lost slabs are still registered: the end of the process has to do. */
 	if (stats.slabs_lost == 0)
 		transports_free(&app->transports);
@@ -352,6 +355,7 @@ start_core(struct app *app)
 		.hello_timeout_ns = HELLO_TIMEOUT_NS,
 		.client_timeout_ns = CLIENT_TIMEOUT_NS,
 		.psk = file->psk,
+		.epoch_region = epoch_page_region,
 		.entropy = entropy_cb,
 		.event = event_cb,
 		.event_arg = app,
@@ -367,6 +371,9 @@ start_core(struct app *app)
 	entropy_cb(NULL, &config.epoch, sizeof(config.epoch));
 	r = slab_memory_host_new(app->worker, file->slab_bytes, config.max_slabs, tps, tp_count,
 				 &app->memory);
+	if (r == 0)
+		r = epoch_page_new(config.epoch, tps, tp_count, &app->epoch_page);
+	config.epoch_region_arg = app->epoch_page;
 	if (r == 0)
 		r = daemon_new(&config, app->memory, &app->daemon);
 	explicit_bzero(&config.psk, sizeof(config.psk));

@@ -30,7 +30,7 @@ static const struct {
 	[CTL_HELLO] = {"HELLO", 104, true},
 	[CTL_CHALLENGE] = {"CHALLENGE", 48, false},
 	[CTL_AUTH] = {"AUTH", 32, false},
-	[CTL_WELCOME] = {"WELCOME", 24, false},
+	[CTL_WELCOME] = {"WELCOME", 40, false},
 	[CTL_REFUSED] = {"REFUSED", 100, true},
 	[CTL_QUERY_MEM] = {"QUERY_MEM", 0, false},
 	[CTL_FREE_MEM] = {"FREE_MEM", 16, false},
@@ -105,6 +105,9 @@ put_payload(const struct ctl_msg *msg, uint8_t *p)
 		put_le64(p + 8, msg->u.welcome.epoch);
 		put_le32(p + 16, msg->u.welcome.free_slabs);
 		put_le32(p + 20, msg->u.welcome.total_slabs);
+		put_le64(p + 24, msg->u.welcome.epoch_addr);
+		put_le32(p + 32, msg->u.welcome.epoch_rkey);
+		put_le32(p + 36, 0);
 		break;
 	case CTL_REFUSED:
 		put_le32(p, msg->u.refused.reason);
@@ -174,6 +177,10 @@ get_payload(const uint8_t *p, struct ctl_msg *msg)
 		msg->u.welcome.epoch = get_le64(p + 8);
 		msg->u.welcome.free_slabs = get_le32(p + 16);
 		msg->u.welcome.total_slabs = get_le32(p + 20);
+		msg->u.welcome.epoch_addr = get_le64(p + 24);
+		msg->u.welcome.epoch_rkey = get_le32(p + 32);
+		if (get_le32(p + 36))
+			return -EPROTO;
 		break;
 	case CTL_REFUSED:
 		msg->u.refused.reason = get_le32(p);

@@ -90,6 +90,10 @@ struct ctl_welcome {
 	uint64_t epoch; /* random at each daemon start */
 	uint32_t free_slabs;
 	uint32_t total_slabs; /* that the daemon may lend at all */
+	/* Where the epoch lies in the daemon's memory, 8 bytes little-endian, for one-sided
+	 * READs of this connection; both 0: nowhere. */
+	uint64_t epoch_addr;
+	uint32_t epoch_rkey;
 };
 struct ctl_refused {
 	uint32_t reason; /* enum ctl_reason; unknown values are valid on the wire */

@@ -155,7 +155,7 @@ def nbd_proto():
     yield "meta-count", b"\2" + meta(b"base:", count=MAX)
 
 
-CTL_TYPES = {"hello": (1, 104), "challenge": (2, 48), "auth": (3, 32), "welcome": (4, 24), "refused": (5, 100),
+CTL_TYPES = {"hello": (1, 104), "challenge": (2, 48), "auth": (3, 32), "welcome": (4, 40), "refused": (5, 100),
              "query-mem": (6, 0), "free-mem": (7, 8), "map": (8, 8), "mr-info": (9, 32), "unmap": (10, 8),
              "unmapped": (11, 8), "ping": (12, 0), "pong": (13, 0)}
 FRAMES = {"preamble": (1, 0), "message": (2, 24), "read": (3, 4096), "read-done": (4, 4096), "write": (5, 4096),

@@ -146,8 +146,9 @@ def test_lends_and_takes_back(t):
     daemon = Daemon(t)
     client = Client(t, daemon.address)
     ctl_type, payload = client.hello()
-    slab_size, _epoch, free, total = struct.unpack("<QQII", payload)
+    slab_size, epoch, free, total, epoch_addr, epoch_rkey, _zero = struct.unpack("<QQIIQII", payload)
     assert (ctl_type, slab_size, free, total) == (WELCOME, MIB, 8, 8)
+    assert client.read((epoch_addr, epoch_rkey), 0, 8) == struct.pack("<Q", epoch)
     mapping = client.map(3)
     page = os.urandom(4096)
     client.write(mapping, 8192, page)
@@ -233,7 +234,7 @@ def test_garbage_hurts_nobody_else(t):
         lambda c: c.frame(MESSAGE, os.urandom(100)),
         lambda c: c.frame(MESSAGE, b"", length=512 * 1024),
         lambda c: c.send(MAP, struct.pack("<II", 0, 0)),
-        lambda c: c.send(WELCOME, bytes(24)),
+        lambda c: c.send(WELCOME, bytes(40)),
         lambda c: c.frame(READ, op_id=1, rkey=mapping[1], addr=mapping[0], length=4096),
         lambda c: c.frame(WRITE, b"y" * 4096, op_id=1, rkey=mapping[1], addr=mapping[0]),
     ]

@@ -350,7 +350,8 @@ class FakeDaemon:
                 pass
 
 
-WELCOME_PAYLOAD = struct.pack("<QQII", MIB, 7, 8, 8)
+WELCOME_PAYLOAD = struct.pack("<QQIIQII", MIB, 7, 8, 8, 0, 0, 0)
+WELCOME_OTHER_SLABS = struct.pack("<QQIIQII", 2 * MIB, 7, 8, 8, 0, 0, 0)
 HELLO_DONE = frame(PREAMBLE, op_id=1)
 LIES = {  # name: (what is sent, then, what the line says)
     "not this protocol": (b"HTTP/1.1 400 Bad Request\r\n\r\n" * 4, b"", "Protocol error"),
@@ -358,7 +359,7 @@ LIES = {  # name: (what is sent, then, what the line says)
     "noise": (bytes(range(1, 65)), b"", "Protocol error"),
     "noise in a message": (HELLO_DONE, frame(MESSAGE, os.urandom(100)), "cannot be decoded"),
     "another control version": (HELLO_DONE, message(WELCOME, WELCOME_PAYLOAD, version=9), "Protocol not supported"),
-    "a slab size that differs": (HELLO_DONE, message(WELCOME, struct.pack("<QQII", 2 * MIB, 7, 8, 8)), "slab size"),
+    "a slab size that differs": (HELLO_DONE, message(WELCOME, WELCOME_OTHER_SLABS), "slab size"),
     "too long": (HELLO_DONE, frame(MESSAGE, bytes(4096)), "Protocol error"),
     "an answer to nothing": (HELLO_DONE, message(WELCOME, WELCOME_PAYLOAD) + message(PONG), "PONG without PING"),
     "a READ_DONE of nothing": (HELLO_DONE, message(WELCOME, WELCOME_PAYLOAD) + frame(4, bytes(4096), op_id=5),

@@ -7,8 +7,10 @@
 #include "common/list.h"
 #include "daemon/daemon.h"
 #include "sim/cluster.h"
+#include "sim/fail.h"
 #include "sim/guard.h"
 #include "sim/world.h"
+#include "wire/bytes.h"
 
 static struct sim_daemon_host *
 of(struct sim_host *h)
@@ -20,6 +22,15 @@ static void
 entropy_cb(void *arg, void *buf, uint32_t length_bytes)
 {
 	sim_entropy(arg, buf, length_bytes);
+}
+
+static struct tp_region *
+epoch_region_cb(void *arg, const struct tp *tp)
+{
+	const struct sim_daemon_host *dh = arg;
+
+	assert(tp == dh->host.tp);
+	return dh->epoch_region;
 }
 
 static void
@@ -43,6 +54,8 @@ end(struct sim_daemon_host *dh)
 	sim_clock_cancel(&h->sim->clock, &h->wake_ev);
 	dh->daemon = daemon_free(dh->daemon);
 	sim_memory_drop_all(&dh->memory);
+	if (tp_region_release(dh->epoch_region) < 0)
+		sim_fail(DAEMON_2, "the epoch page of a daemon that ended can still be read");
 	sim_tp_free(h->tp);
 	h->tp = NULL;
 	dh->is_stopping = false;
@@ -88,6 +101,8 @@ sim_daemon_start(struct sim_daemon_host *dh)
 		.hello_timeout_ns = p->hello_timeout_ns,
 		.client_timeout_ns = p->client_timeout_ns,
 		.epoch = rng_next(&sim->rng),
+		.epoch_region = epoch_region_cb,
+		.epoch_region_arg = dh,
 		.entropy = entropy_cb,
 		.entropy_arg = sim,
 		.event = event_cb,
@@ -102,6 +117,10 @@ sim_daemon_start(struct sim_daemon_host *dh)
 	dh->host.is_off = false;
 	dh->host.paused_until_ns = 0;
 	dh->host.tp = sim_tp_new(&sim->net, &dh->host);
+	put_le64(dh->epoch, c.epoch);
+	r = tp_region_register(dh->host.tp, dh->epoch, sizeof(dh->epoch), TP_LEND_READ,
+			       &dh->epoch_region);
+	assert(r == 0);
 	sim_memory_reset(&dh->memory, &dh->host, c.max_slabs);
 	r = daemon_new(&c, &dh->memory.memory, &dh->daemon);
 	assert(r == 0);

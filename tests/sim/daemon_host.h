@@ -10,6 +10,7 @@
 #include "sim/memory.h"
 
 struct daemon;
+struct tp_region;
 
 struct sim_daemon_host {
 	struct sim_host host; /* first */
@@ -17,6 +18,8 @@ struct sim_daemon_host {
 	struct daemon *daemon;
 	struct sim_memory memory;
 	struct tp_listener *listener;
+	uint8_t epoch[8];
+	struct tp_region *epoch_region;
 	bool is_stopping;
 	bool is_stopped; /* daemon_stop() has ended */
 };

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "wire/bytes.h"
+
 void
 fake_daemon_send(struct fake_daemon *f, const struct ctl_msg *msg)
 {
@@ -16,7 +18,7 @@ fake_daemon_send(struct fake_daemon *f, const struct ctl_msg *msg)
 }
 
 static void
-send_welcome(struct fake_daemon *f, uint32_t request_id)
+send_welcome(struct fake_daemon *f, uint32_t request_id, const struct tp_remote *epoch)
 {
 	const struct ctl_msg msg = {
 		.type = CTL_WELCOME,
@@ -24,7 +26,9 @@ send_welcome(struct fake_daemon *f, uint32_t request_id)
 		.version = f->lie == LIE_VERSION ? CTL_VERSION + 1 : 0,
 		.u.welcome = {.slab_bytes =
 				      f->lie == LIE_SLAB_SIZE ? f->slab_bytes * 2 : f->slab_bytes,
-			      .epoch = 1,
+			      .epoch = FAKE_DAEMON_EPOCH,
+			      .epoch_addr = epoch->addr,
+			      .epoch_rkey = epoch->rkey,
 			      .free_slabs = f->claimed_free ? f->claimed_free
 					    : f->is_full    ? 0
 							    : f->n_slabs - fake_daemon_lent(f),
@@ -32,6 +36,30 @@ send_welcome(struct fake_daemon *f, uint32_t request_id)
 	};
 
 	fake_daemon_send(f, &msg);
+}
+
+static void
+epoch_granted_cb(void *arg, struct tp_grant *grant, int status)
+{
+	struct fake_daemon *f = arg;
+	struct tp_remote epoch = {0};
+
+	if (status == 0)
+		tp_grant_remote(grant, &epoch);
+	send_welcome(f, f->hello_id, &epoch);
+}
+
+static void
+welcome(struct fake_daemon *f, uint32_t request_id)
+{
+	const struct tp_remote nowhere = {0};
+
+	f->hello_id = request_id;
+	if (!f->has_epoch_page)
+		send_welcome(f, request_id, &nowhere);
+	else
+		assert(tp_grant(f->conn, f->epoch_region, epoch_granted_cb, f, &f->epoch_grant) ==
+		       0);
 }
 
 static void
@@ -62,7 +90,7 @@ on_hello(struct fake_daemon *f, const struct ctl_msg *in, const void *bytes, siz
 	memcpy(f->hello, bytes, length);
 	f->hello_bytes = length;
 	if (f->psk.length_bytes == 0) {
-		send_welcome(f, in->request_id);
+		welcome(f, in->request_id);
 		return;
 	}
 	memset(f->nonce, 7, sizeof(f->nonce));
@@ -78,7 +106,7 @@ on_auth(struct fake_daemon *f, const struct ctl_msg *in)
 
 	auth_proof(&f->psk, AUTH_CLIENT, f->hello, f->hello_bytes, f->nonce, proof);
 	assert(auth_proof_equal(proof, in->u.auth.proof));
-	send_welcome(f, in->request_id);
+	welcome(f, in->request_id);
 }
 
 static void
@@ -158,6 +186,9 @@ message_cb(void *arg, const void *bytes, size_t length)
 		on_map(f, &msg);
 		return;
 	case CTL_PING:
+		f->n_pings++;
+		if (f->lie == LIE_PING_MUTE)
+			return;
 		answer.request_id = msg.request_id;
 		fake_daemon_send(f, &answer);
 		return;
@@ -208,13 +239,16 @@ fake_daemon_init(struct fake_daemon *f, struct fake_net *net, uint32_t index, ui
 		memcpy(f->psk.key, psk, f->psk.length_bytes);
 	}
 	f->tp = fake_tp_new(net);
+	put_le64(f->epoch_page, FAKE_DAEMON_EPOCH);
+	assert(tp_region_register(f->tp, f->epoch_page, sizeof(f->epoch_page), TP_LEND_READ,
+				  &f->epoch_region) == 0);
 	for (uint32_t i = 0; i < n_slabs; i++) {
 		struct fake_daemon_slab *s = &f->slabs[i];
 
 		s->daemon = f;
 		s->memory = malloc(slab_bytes);
 		assert(s->memory);
-		assert(tp_region_register(f->tp, s->memory, slab_bytes, true, &s->region) == 0);
+		assert(tp_region_register(f->tp, s->memory, slab_bytes, TP_LEND, &s->region) == 0);
 	}
 	fake_daemon_set_up(f, true);
 }
@@ -239,6 +273,7 @@ fake_daemon_fini(struct fake_daemon *f)
 		assert(tp_region_release(f->slabs[i].region) == 0);
 		free(f->slabs[i].memory);
 	}
+	assert(tp_region_release(f->epoch_region) == 0);
 	fake_tp_end(f->tp);
 }
 

@@ -11,6 +11,7 @@
 #include "wire/ctl.h"
 
 #define FAKE_DAEMON_SLABS_MAX 16u
+#define FAKE_DAEMON_EPOCH UINT64_C(0x1122334455667788)
 
 enum fake_daemon_lie {
 	LIE_NONE = 0,
@@ -25,6 +26,7 @@ enum fake_daemon_lie {
 	LIE_VERSION,	   /* WELCOME of another protocol version */
 	LIE_HELLO_GARBAGE, /* bytes that are no message, as answer to HELLO */
 	LIE_HELLO_PONG,	   /* a message that does not fit, as answer to HELLO */
+	LIE_PING_MUTE,	   /* no answer to PING */
 };
 
 struct fake_daemon_slab {
@@ -56,6 +58,12 @@ struct fake_daemon {
 	size_t hello_bytes;
 	uint8_t nonce[CTL_NONCE_BYTES];
 	uint32_t n_hellos;
+	bool has_epoch_page; /* set by the test before HELLO */
+	uint8_t epoch_page[8];
+	struct tp_region *epoch_region;
+	struct tp_grant *epoch_grant;
+	uint32_t hello_id;
+	uint32_t n_pings;
 };
 
 void fake_daemon_init(struct fake_daemon *f, struct fake_net *net, uint32_t index,

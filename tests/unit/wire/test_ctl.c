@@ -19,7 +19,7 @@ _Static_assert(CTL_MESSAGE_BYTES_MAX <= TP_MESSAGE_BYTES_MAX, "a message fits th
 #define LAST CTL_DONE
 
 /* Lengths as docs/protocol.md has them, written down again on purpose. */
-static const size_t payload_bytes[] = {0,  104, 48, 32, 24, 100, 0,  16, 8,
+static const size_t payload_bytes[] = {0,  104, 48, 32, 40, 100, 0,  16, 8,
 				       32, 8,	8,  0,	0,  8,	 16, 16, 8};
 
 static struct ctl_msg
@@ -50,6 +50,8 @@ sample(enum ctl_type type)
 		m.u.welcome.epoch = UINT64_MAX;
 		m.u.welcome.free_slabs = 7;
 		m.u.welcome.total_slabs = 9;
+		m.u.welcome.epoch_addr = UINT64_C(0x7fff333344445555);
+		m.u.welcome.epoch_rkey = 0xfeedbeef;
 		break;
 	case CTL_REFUSED:
 		m.u.refused.reason = 4711;
