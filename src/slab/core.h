@@ -13,6 +13,7 @@
  *   activity.c    how much each slab is used, and so which are mapped
  *   remote.c      every transition of a daemon's session
  *   membership.c  which daemons there are: joining, leaving
+ *   health.c      how a daemon that is up is doing; probes of its memory
  *   repair.c      degraded pages and backup retries
  *   fill.c        pages that are copied to remote memory in the background
  */
@@ -32,6 +33,7 @@
 #include "slab/core_timer.h"
 #include "slab/device.h"
 #include "slab/fill.h"
+#include "slab/health.h"
 #include "slab/page_order.h"
 #include "transport/transport.h"
 #include "wire/ctl.h"
@@ -176,6 +178,9 @@ struct remote {
 	uint32_t last_reason;	/* of the REFUSED that ended the session, or 0 */
 	bool was_reported_down; /* said once per change */
 	bool is_ping_pending;
+	uint64_t ping_ns; /* when it was sent */
+	bool was_ponged;  /* since the MAP that waits longest began to */
+	struct remote_health health;
 	struct core_timer ping_timer; /* while a PING waits for its answer */
 	struct core_timer map_timer;  /* while a MAP does */
 	struct core_timer step_timer; /* connect deadline, retry, or next ping, by state */
@@ -261,6 +266,8 @@ struct slab_device {
 	uint64_t backup_failed_ns; /* when it failed last */
 	bool can_zero;		   /* the backup has not refused ZERO */
 	void *zeros;		   /* one block of zeros inside the pool */
+	uint8_t *health_words;	   /* inside the pool, one of each remote */
+	uint32_t n_health_pages;
 
 	uint32_t n_in_use; /* pieces, ranges and flushes not on a free list */
 	bool is_starved;   /* get() gave NULL since the last resume() */
@@ -361,6 +368,8 @@ void slab_write_safe(struct piece *p);
 /* Maps it if it is hot and that is possible. */
 void slab_want(struct slab_device *d, uint32_t slab);
 bool slab_is_mapped(const struct slab_device *d, uint32_t slab);
+/* The daemon of a mapped slab. */
+struct remote *slab_remote(struct slab_device *d, uint32_t slab);
 /* An answer to MAP; false when it does not fit (a protocol error). */
 bool slab_mapped(struct slab_device *d, struct remote *r, const struct ctl_mr_info *info);
 bool slab_map_refused(struct slab_device *d, struct remote *r, uint32_t slab);

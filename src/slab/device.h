@@ -55,7 +55,14 @@ struct slab_device_config {
 	uint64_t op_timeout_ns;	     /* one remote operation, one control answer */
 	uint64_t connect_timeout_ns; /* from connect to WELCOME */
 	uint64_t ping_ns;	     /* between two PINGs */
-	uint64_t retry_ns;	     /* before the first reconnect; doubles up to retry_max_ns */
+	/* Without any completion for so long a daemon is suspect; a read that takes so long
+	 * is read from the backup too.  0: off. */
+	uint64_t hedge_ns;
+	uint64_t probe_ns; /* without a sign of a daemon's memory before it is probed; 0: never */
+	/* A daemon that answers no PING, but whose memory can be reached, is used on for so
+	 * long.  0: not at all. */
+	uint64_t control_timeout_ns;
+	uint64_t retry_ns; /* before the first reconnect; doubles up to retry_max_ns */
 	uint64_t retry_max_ns;
 	uint64_t refill_rate; /* bytes per second copied to newly mapped slabs; 0: none */
 	double hot_slab; /* pages per second over which a slab is mapped; 0: every one that is used */
@@ -93,6 +100,8 @@ struct slab_device_stats {
 	uint64_t write_errors;
 	uint64_t backup_errors;	  /* failed backup operations */
 	uint64_t remote_failures; /* daemons lost */
+	uint64_t probes;	  /* READs of an epoch page */
+	uint64_t suspicions;	  /* daemons that became suspect */
 	uint64_t maps_total;
 	uint64_t maps_refused;
 	uint32_t slabs_hot;		  /* at the end of the last period; mapped or not */
@@ -111,10 +120,18 @@ struct slab_device_stats {
 	uint64_t slab_table_bytes;
 };
 
+enum slab_daemon_state {
+	SLAB_DAEMON_DOWN = 1,
+	SLAB_DAEMON_UP,
+	SLAB_DAEMON_SUSPECT,	  /* slow to complete operations */
+	SLAB_DAEMON_CONTROL_DEAD, /* its memory works, PING is not answered */
+};
+
 struct slab_daemon_info {
 	const char *transport; /* "tcp" */
 	const char *address;   /* without it; borrowed until the next call of the device */
-	bool is_up;
+	enum slab_daemon_state state;
+	bool is_up;	       /* any state but DOWN */
 	bool is_leaving;       /* its portal was removed */
 	uint32_t slabs_mapped; /* of this device */
 	uint32_t slabs_free;   /* as the daemon last said */

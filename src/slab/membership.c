@@ -77,7 +77,7 @@ tp_use(struct slab_device *d, struct tp *tp)
 	entry = tp_entry(d, NULL);
 	assert(entry);
 	r = tp_region_register(tp, d->arena.buffers, (size_t)d->arena.n_buffer_pages * PAGE_BYTES,
-			       false, &entry->buffers);
+			       TP_LEND_NOT, &entry->buffers);
 	if (r == 0)
 		entry->tp = tp;
 	return r;
@@ -284,6 +284,7 @@ slab_device_get_daemon(const struct slab_device *d, uint32_t index,
 		*ret_info = (struct slab_daemon_info){
 			.transport = r->tp->ops->name,
 			.address = r->address,
+			.state = health_state(r),
 			.is_up = r->state == REMOTE_UP,
 			.is_leaving = r->is_leaving,
 			.slabs_mapped = r->slabs_mapped,
@@ -298,13 +299,16 @@ slab_device_get_daemon(const struct slab_device *d, uint32_t index,
 int
 membership_init(struct slab_device *d)
 {
+	int r;
+
 	if (d->config.max_portals < d->config.n_portals)
 		d->config.max_portals = d->config.n_portals;
 	d->remotes = calloc((size_t)n_slots(d) + 1, sizeof(*d->remotes));
 	d->members = calloc((size_t)d->config.max_portals + 1, sizeof(*d->members));
 	if (!d->remotes || !d->members)
 		return -ENOMEM;
-	return slab_device_set_portals(d, d->config.portals, d->config.n_portals);
+	r = health_init(d, n_slots(d));
+	return r < 0 ? r : slab_device_set_portals(d, d->config.portals, d->config.n_portals);
 }
 
 void

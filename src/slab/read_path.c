@@ -138,6 +138,9 @@ read_fetch(struct piece *p)
 	}
 	flying = (p->remote_busy ? p->remote_mask : 0) | (p->backup_busy ? p->backup_mask : 0);
 	remote = slab_is_mapped(d, piece_slab(p)) ? b->remote & p->todo & ~flying : 0;
+	/* A daemon that is slow to answer is asked for what nobody else has. */
+	if (remote != 0 && health_is_avoided(slab_remote(d, piece_slab(p))))
+		remote &= ~b->backup;
 	backup = b->backup & p->todo & ~flying & ~remote;
 	if (p->status == 0 && (p->todo & ~flying & ~remote & ~backup) != 0)
 		p->status = -EIO; /* lost pages */

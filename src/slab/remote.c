@@ -65,6 +65,7 @@ timers_stop(struct remote *r)
 	core_timer_stop(&r->step_timer);
 	core_timer_stop(&r->ping_timer);
 	core_timer_stop(&r->map_timer);
+	health_end(r);
 }
 
 void
@@ -175,8 +176,16 @@ on_welcome(struct remote *r, const struct ctl_welcome *welcome)
 	r->was_reported_down = false;
 	r->last_error = 0;
 	core_timer_arm(&r->step_timer, c->ping_ns);
+	health_begin(r, welcome);
 	device_event(r->dev, SLAB_EVENT_NOTICE, "daemon %s: connected, %u of %u slabs free",
 		     r->address, welcome->free_slabs, welcome->total_slabs);
+}
+
+static void
+map_timer_arm(struct remote *r)
+{
+	r->was_ponged = false;
+	core_timer_arm(&r->map_timer, map_timeout_ns(r));
 }
 
 /* The next answer has its own time; PONGs do not count, else a MAP could wait for ever. */
@@ -186,7 +195,7 @@ map_answered(struct remote *r)
 	if (--r->maps_pending == 0)
 		core_timer_stop(&r->map_timer);
 	else
-		core_timer_arm(&r->map_timer, map_timeout_ns(r));
+		map_timer_arm(r);
 }
 
 static void
@@ -234,7 +243,9 @@ on_message_up(struct remote *r, const struct ctl_msg *msg)
 			return;
 		}
 		r->is_ping_pending = false;
+		r->was_ponged = true;
 		core_timer_stop(&r->ping_timer);
+		health_pong(r);
 		/* Not at WELCOME: one that fails right after it is tried with growing pauses too. */
 		r->retry_ns = r->dev->config.retry_ns;
 		return;
@@ -289,7 +300,7 @@ remote_down_cb(void *arg, int reason)
 
 	remote_fail(r, reason < 0 ? reason : -ECONNRESET,
 		    r->state == REMOTE_CONNECTING ? "cannot connect" : "connection lost");
-	assert(list_is_empty(&r->ops));
+	assert(list_is_empty(&r->ops) && !r->health.is_probing);
 	remote_set_idle(r);
 	if (r->is_leaving)
 		membership_left(r);
@@ -327,7 +338,9 @@ remote_ping(struct remote *r)
 	if (r->is_ping_pending || !remote_send(r, &msg))
 		return;
 	r->is_ping_pending = true;
+	r->ping_ns = r->dev->now_ns;
 	core_timer_arm(&r->ping_timer, c->op_timeout_ns);
+	health_ping(r);
 }
 
 struct remote *
@@ -339,7 +352,7 @@ remote_pick(struct slab_device *d)
 		struct remote *r = &d->remotes[i];
 
 		if (r->state == REMOTE_UP && r->slabs_free > 0 && !r->is_leaving &&
-		    r->maps_pending < MAPS_PENDING_MAX &&
+		    health_may_map(r) && r->maps_pending < MAPS_PENDING_MAX &&
 		    (!best || r->slabs_free > best->slabs_free))
 			best = r;
 	}
@@ -360,7 +373,7 @@ remote_map(struct remote *r, uint32_t slab, uint32_t generation)
 	r->slabs_free--;
 	r->maps_pending++;
 	if (!r->map_timer.is_armed)
-		core_timer_arm(&r->map_timer, map_timeout_ns(r));
+		map_timer_arm(r);
 	return true;
 }
 
@@ -372,8 +385,10 @@ op_done_cb(struct tp_op *op, int status)
 
 	if (r->ops.next == &p->remote_node) {
 		r->head_ns = 0;
-		/* A PING or its answer may queue behind the pages of a slow link. */
-		if (status == 0 && r->is_ping_pending)
+		/* A PING or its answer may queue behind the pages of a slow link that were
+		 * posted before it. */
+		if (status == 0 && r->is_ping_pending && p->posted_ns != 0 &&
+		    p->posted_ns <= r->ping_ns && !r->health.is_pong_overdue)
 			core_timer_arm(&r->ping_timer, r->dev->config.op_timeout_ns);
 	}
 	list_del(&p->remote_node);
@@ -383,6 +398,8 @@ op_done_cb(struct tp_op *op, int status)
 		remote_fail(p->remote, -ECONNRESET, "connection lost");
 	else if (status < 0)
 		remote_fail(p->remote, status, "remote memory cannot be reached");
+	else
+		health_sign(r);
 	if (p->is_reading || p->io.kind == BACKEND_READ)
 		read_remote_done(p, status);
 	else
@@ -475,6 +492,20 @@ remote_step_due(struct remote *r)
 	}
 }
 
+/* A daemon that answers PING and not MAP is given up; if neither, PING's rules hold. */
+static void
+map_due(struct remote *r, uint64_t now_ns, uint64_t *next_ns)
+{
+	if (r->was_ponged) {
+		remote_fail(r, -ETIMEDOUT, "no answer to MAP in time");
+		return;
+	}
+	core_timer_arm(&r->map_timer, r->dev->config.op_timeout_ns);
+	(void)core_timer_is_due(&r->map_timer, now_ns, next_ns);
+	if (!r->is_ping_pending)
+		remote_ping(r);
+}
+
 uint64_t
 remotes_advance(struct slab_device *d, uint64_t now_ns)
 {
@@ -487,10 +518,11 @@ remotes_advance(struct slab_device *d, uint64_t now_ns)
 			continue;
 		if (ops_overdue(r, now_ns, &next_ns))
 			remote_fail(r, -ETIMEDOUT, "an operation did not complete in time");
-		if (core_timer_is_due(&r->ping_timer, now_ns, &next_ns))
+		if (core_timer_is_due(&r->ping_timer, now_ns, &next_ns) && !health_outlives_ping(r))
 			remote_fail(r, -ETIMEDOUT, "no answer to PING in time");
 		if (core_timer_is_due(&r->map_timer, now_ns, &next_ns))
-			remote_fail(r, -ETIMEDOUT, "no answer to MAP in time");
+			map_due(r, now_ns, &next_ns);
+		health_advance(r, now_ns, &next_ns);
 		if (core_timer_is_due(&r->step_timer, now_ns, &next_ns)) {
 			remote_step_due(r);
 			(void)core_timer_is_due(&r->step_timer, now_ns, &next_ns);

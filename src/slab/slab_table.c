@@ -86,6 +86,13 @@ slab_is_mapped(const struct slab_device *d, uint32_t slab)
 	return d->arena.slabs[slab].state == SLAB_STATE_MAPPED;
 }
 
+struct remote *
+slab_remote(struct slab_device *d, uint32_t slab)
+{
+	assert(slab_is_mapped(d, slab));
+	return &d->remotes[d->arena.slabs[slab].daemon];
+}
+
 void
 slab_want(struct slab_device *d, uint32_t slab)
 {

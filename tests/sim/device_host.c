@@ -332,6 +332,7 @@ sim_device_init(struct sim_device_host *dh, struct sim *sim, uint32_t index)
 		.op_timeout_ns = p->op_timeout_ns,
 		.connect_timeout_ns = p->connect_timeout_ns,
 		.ping_ns = p->ping_ns,
+		.probe_ns = p->ping_ns,
 		.retry_ns = p->retry_ns,
 		.retry_max_ns = p->retry_max_ns,
 		.hot_slab = p->hot_slab,

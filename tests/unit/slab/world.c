@@ -122,6 +122,9 @@ world_new(const struct world_config *config)
 		.op_timeout_ns = 2 * NSEC_PER_SEC,
 		.connect_timeout_ns = 2 * NSEC_PER_SEC,
 		.ping_ns = 500 * NSEC_PER_MSEC,
+		.hedge_ns = config->hedge_ns,
+		.probe_ns = config->probe_ns,
+		.control_timeout_ns = config->control_timeout_ns,
 		.retry_ns = 100 * NSEC_PER_MSEC,
 		.retry_max_ns = NSEC_PER_SEC,
 		.refill_rate = config->refill_rate,
@@ -182,7 +185,9 @@ world_free(struct world *w)
 	if (!w->is_stopped)
 		(void)world_stop(w);
 	slab_device_get_stats(w->dev, &s);
-	assert(s.buffer_bytes_free + BLOCK_BYTES == s.buffer_bytes); /* all but the zeros */
+	/* All but the zeros and the words of the probes. */
+	assert(s.buffer_bytes_free + BLOCK_BYTES + (uint64_t)w->dev->n_health_pages * PAGE_BYTES ==
+	       s.buffer_bytes);
 	assert(w->dev->n_in_use == 0);
 	for (uint32_t i = 0; i < w->dev->arena.n_buffer_pages; i++)
 		assert(w->dev->arena.writes[i].seq == 0);

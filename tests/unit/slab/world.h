@@ -31,6 +31,9 @@ struct world_config {
 	uint32_t max_portals;
 	enum slab_ack ack;
 	uint64_t refill_rate;
+	uint64_t hedge_ns; /* these three: 0: off */
+	uint64_t probe_ns;
+	uint64_t control_timeout_ns;
 	bool can_zero;
 	bool can_discard;
 	double hot_slab;	/* 0: the first I/O maps */
