@@ -248,6 +248,7 @@ send_free_mem(struct client *c, uint32_t request_id)
 	c->told_free = lending_free_slabs(c);
 	msg.u.free_mem.free_slabs = c->told_free;
 	msg.u.free_mem.total_slabs = c->daemon->config.max_slabs;
+	msg.u.free_mem.usage_permille = daemon_usage_permille(c->daemon);
 	client_send(c, &msg);
 }
 

@@ -7,6 +7,7 @@
 #include "common/page.h"
 #include "daemon/client.h"
 #include "daemon/daemon.h"
+#include "daemon/monitor.h"
 #include "daemon/pool.h"
 
 #define DAEMON_EVENT_TEXT_BYTES 320u
@@ -14,6 +15,7 @@
 struct daemon {
 	struct daemon_config config;
 	struct pool *pool;
+	struct monitor monitor;
 	struct daemon_stats counters; /* the totals and the counts of clients */
 	struct list connections;      /* struct client, oldest first */
 	struct list free_slots;	      /* struct client */
@@ -26,6 +28,8 @@ struct daemon {
 	struct client slots[];
 };
 
+/* Of the host's memory, as FREE_MEM says it. */
+uint32_t daemon_usage_permille(const struct daemon *d);
 void daemon_report(struct daemon *d, enum daemon_event event, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 

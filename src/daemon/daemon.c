@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,8 +39,14 @@ pool_ready_cb(void *arg)
 {
 	struct daemon *d = arg;
 
-	daemon_report(d, DAEMON_EVENT_POOL_READY, "pool: all %u slabs are filled",
-		      d->config.max_slabs);
+	const uint32_t held = pool_held(d->pool);
+
+	if (held == d->config.max_slabs)
+		daemon_report(d, DAEMON_EVENT_POOL_READY, "pool: all %u slabs are filled", held);
+	else
+		daemon_report(d, DAEMON_EVENT_POOL_READY,
+			      "pool: %u of %u slabs are filled, the machine has no memory for more",
+			      held, d->config.max_slabs);
 }
 
 static void
@@ -62,9 +69,10 @@ config_is_valid(const struct daemon_config *config)
 {
 	return config->slab_bytes > 0 && config->max_slabs > 0 &&
 	       config->max_slabs <= DAEMON_SLABS_MAX && config->max_slabs_client > 0 &&
-	       config->max_clients > 0 && config->max_clients <= DAEMON_CLIENTS_MAX &&
-	       config->hello_timeout_ns > 0 && config->hello_timeout_ns <= TIMEOUT_NS_MAX &&
-	       config->client_timeout_ns > 0 && config->client_timeout_ns <= TIMEOUT_NS_MAX &&
+	       config->beta_milli > 0 && config->beta_milli <= 1000 && config->max_clients > 0 &&
+	       config->max_clients <= DAEMON_CLIENTS_MAX && config->hello_timeout_ns > 0 &&
+	       config->hello_timeout_ns <= TIMEOUT_NS_MAX && config->client_timeout_ns > 0 &&
+	       config->client_timeout_ns <= TIMEOUT_NS_MAX &&
 	       config->psk.length_bytes <= AUTH_PSK_BYTES_MAX && config->event &&
 	       (config->psk.length_bytes == 0 || config->entropy);
 }
@@ -96,6 +104,11 @@ daemon_new(const struct daemon_config *config, struct slab_memory *memory,
 		return r;
 	}
 	d->config = *config;
+	monitor_init(&d->monitor,
+		     &(struct monitor_config){.slab_bytes = config->slab_bytes,
+					      .headroom_bytes = config->headroom_bytes,
+					      .beta_milli = config->beta_milli,
+					      .psi_limit_centi = config->psi_limit_centi});
 	d->touched = true;
 	d->slot_count = slots;
 	list_init(&d->connections);
@@ -170,6 +183,61 @@ daemon_advance(struct daemon *d, uint64_t now_ns)
 	return next_ns;
 }
 
+static void
+report_shortage(struct daemon *d, bool was_short)
+{
+	const struct monitor *m = &d->monitor;
+
+	if (m->is_short && !was_short)
+		daemon_report(d, DAEMON_EVENT_SHORT,
+			      "memory: %" PRIu64 " MiB available, the headroom is %" PRIu64
+			      " MiB: %u slabs have to go",
+			      m->available_bytes >> 20, m->headroom_bytes >> 20,
+			      pool_excess(d->pool));
+	else if (was_short && !m->is_short)
+		daemon_report(d, DAEMON_EVENT_RELIEVED,
+			      "memory: %" PRIu64 " MiB available, enough again",
+			      m->available_bytes >> 20);
+}
+
+void
+daemon_host_memory(struct daemon *d, const struct daemon_memory *memory)
+{
+	const uint32_t lost = pool_count(d->pool, POOL_SLAB_LOST);
+	const bool was_short = d->monitor.is_short;
+	const struct monitor_slabs slabs = {
+		.max = d->config.max_slabs - lost,
+		.held = pool_held(d->pool),
+		.filling = pool_count(d->pool, POOL_SLAB_FILLING),
+		.free = pool_count(d->pool, POOL_SLAB_FREE),
+	};
+
+	pool_set_target(d->pool, monitor_target(&d->monitor, memory, &slabs));
+	d->touched = true;
+	report_shortage(d, was_short);
+}
+
+/*
+ * Slabs that nobody has count as available, else every daemon whose pool has grown to
+ * the headroom would look equally full.  A daemon that knows nothing of its
+ * host says how much of what it has is lent.
+ */
+uint32_t
+daemon_usage_permille(const struct daemon *d)
+{
+	const uint64_t unused = pool_count(d->pool, POOL_SLAB_FREE);
+	uint64_t total = d->config.max_slabs;
+	uint64_t available = total - pool_count(d->pool, POOL_SLAB_GRANTED);
+
+	if (d->monitor.has_sample) {
+		total = d->monitor.total_bytes;
+		available = d->monitor.available_bytes + unused * d->config.slab_bytes;
+	}
+	if (total == 0 || available >= total)
+		return 0;
+	return (uint32_t)((total - available) * CTL_USAGE_PERMILLE_MAX / total);
+}
+
 void
 daemon_stop(struct daemon *d, void (*done)(void *arg), void *arg)
 {
@@ -198,6 +266,14 @@ daemon_get_stats(const struct daemon *d, struct daemon_stats *ret_stats)
 	ret_stats->slabs_pending = d->config.max_slabs - ret_stats->slabs_free -
 				   ret_stats->slabs_mapped - ret_stats->slabs_empty -
 				   ret_stats->slabs_lost;
+	ret_stats->slabs_target = pool_target(d->pool);
+	ret_stats->has_memory = d->monitor.has_sample;
+	ret_stats->is_short = d->monitor.is_short;
+	ret_stats->memory_total_bytes = d->monitor.total_bytes;
+	ret_stats->memory_available_bytes = d->monitor.available_bytes;
+	ret_stats->memory_free_bytes = d->monitor.free_bytes;
+	ret_stats->headroom_bytes = d->monitor.headroom_bytes;
+	ret_stats->usage_permille = daemon_usage_permille(d);
 }
 
 bool

@@ -26,19 +26,27 @@ struct tp_region;
 /* Connections beyond max_clients that may wait for, or be told, a refusal. */
 #define DAEMON_SPARE_CONNECTIONS 16u
 
+/* A headroom of an eighth of the host's memory. */
+#define DAEMON_HEADROOM_AUTO UINT64_MAX
+
 /* What the core has to say; each is one line of a log. */
 enum daemon_event {
 	DAEMON_EVENT_JOINED = 1,    /* a client got its WELCOME */
 	DAEMON_EVENT_LEFT,	    /* its connection is down: why, how many slabs came back */
 	DAEMON_EVENT_REJECTED,	    /* a connection ended before WELCOME: why */
-	DAEMON_EVENT_POOL_READY,    /* every slab that can be filled is; at most once */
+	DAEMON_EVENT_POOL_READY,    /* as many slabs are filled as may be; at most once */
 	DAEMON_EVENT_MEMORY_FAILED, /* a memory request failed: which, what follows */
+	DAEMON_EVENT_SHORT,	    /* the host is below the headroom */
+	DAEMON_EVENT_RELIEVED,	    /* it is no longer */
 };
 
 struct daemon_config {
 	uint64_t slab_bytes;
 	uint32_t max_slabs;	   /* memory.max / slab_size; 1..DAEMON_SLABS_MAX */
 	uint32_t max_slabs_client; /* memory.max_per_client / slab_size; of one connection; not 0 */
+	uint64_t headroom_bytes;   /* memory.headroom; DAEMON_HEADROOM_AUTO */
+	uint32_t beta_milli;	   /* memory.beta, thousandths; 1..1000 */
+	uint32_t psi_limit_centi;  /* memory.psi_limit, 1/100 % */
 	uint32_t max_clients;	   /* that got a WELCOME; 1..DAEMON_CLIENTS_MAX */
 	uint64_t hello_timeout_ns; /* from accept to WELCOME */
 	uint64_t client_timeout_ns; /* silence after which a client is dead */
@@ -73,6 +81,14 @@ struct daemon_stats {
 	uint32_t slabs_lost;	/* memory that could not be zeroed or taken back */
 	uint32_t clients;	/* with a WELCOME */
 	uint32_t connections;	/* of any state */
+	uint32_t slabs_target;	/* that may hold memory, as the host's memory allows */
+	bool has_memory;	/* daemon_host_memory() has been called: what follows is known */
+	bool is_short;		/* of memory: below the headroom */
+	uint64_t memory_total_bytes;
+	uint64_t memory_available_bytes;
+	uint64_t memory_free_bytes; /* what the monitor counts on: less after a shortage */
+	uint64_t headroom_bytes;    /* in force */
+	uint32_t usage_permille;    /* as FREE_MEM says it */
 	uint64_t joined_total;
 	uint64_t maps_total;	/* MR_INFO sent */
 	uint64_t unmaps_total;	/* UNMAPPED sent */
@@ -109,6 +125,13 @@ void daemon_incoming(void *daemon, struct tp_conn *conn);
  * (UINT64_MAX: not before something happens).  Also to be called once per loop
  * turn in which callbacks ran; cheap. */
 uint64_t daemon_advance(struct daemon *d, uint64_t now_ns);
+
+/*
+ * daemon_host_memory - what the host has now, to be said once a period ([memory]
+ * period_ms).  Until the first time the host counts as large enough; nothing
+ * is said twice because nothing is heard.
+ */
+void daemon_host_memory(struct daemon *d, const struct daemon_memory *memory);
 
 /* Closes every client, drops every slab, closes newcomers.  @done runs once, as the last act
  * of a daemon_advance(), when nothing is left (a slab is left that is lost).  The listeners

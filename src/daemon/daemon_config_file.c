@@ -28,6 +28,13 @@ static const struct ini_key daemon_keys[] = {
 	 .max = UINT64_C(16) << 40},
 	{"memory", "max_per_client", INI_SIZE, FIELD(max_per_client_bytes), .def = "",
 	 .def_doc = "the value of max", .min = UINT64_C(1) << 20, .max = UINT64_C(16) << 40},
+	{"memory", "headroom", INI_SIZE, FIELD(headroom_bytes), .def = "",
+	 .def_doc = "an eighth of the machine's memory", .min = 0, .max = UINT64_C(16) << 40},
+	{"memory", "beta", INI_MILLI, FIELD(beta_milli), .def = "0.2", .min = 1, .max = 1000},
+	{"memory", "period_ms", INI_NUMBER, FIELD(period_ms), .def = "1000", .min = 10,
+	 .max = 60000, .unit = "ms"},
+	{"memory", "psi_limit", INI_NUMBER, FIELD(psi_limit), .def = "10", .min = 1, .max = 100,
+	 .unit = "%"},
 };
 #define DAEMON_KEY_COUNT (sizeof(daemon_keys) / sizeof(daemon_keys[0]))
 
@@ -68,6 +75,8 @@ check_all(const struct ini *ini, struct daemon_file_config *config, char problem
 
 	if (!ini_has(ini, "memory", "max_per_client"))
 		config->max_per_client_bytes = config->max_bytes;
+	if (!ini_has(ini, "memory", "headroom"))
+		config->headroom_bytes = UINT64_MAX;
 	r = config_check_addresses(ini, "daemon", "listen", &config->listen,
 				   CONFIG_TCP | CONFIG_RDMA, CONFIG_PORTAL_LISTEN_ALLOWED, problem);
 	if (r < 0)

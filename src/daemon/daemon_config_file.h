@@ -25,6 +25,10 @@ struct daemon_file_config {
 	/* [memory] */
 	uint64_t max_bytes;	       /* multiple of slab_bytes, not 0 */
 	uint64_t max_per_client_bytes; /* multiple of slab_bytes, slab_bytes to max_bytes */
+	uint64_t headroom_bytes;       /* UINT64_MAX: not given, a part of what the host has */
+	uint32_t beta_milli;	       /* thousandths, 1 to 1000 */
+	uint32_t period_ms;
+	uint32_t psi_limit; /* percent */
 };
 
 /*

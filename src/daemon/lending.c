@@ -125,6 +125,11 @@ lending_map(struct client *c, const struct ctl_msg *msg)
 			      d->config.max_slabs_client);
 		return;
 	}
+	if (d->monitor.is_short) {
+		client_refuse(c, msg->request_id, CTL_REASON_NO_MEMORY,
+			      "the machine is short of memory itself");
+		return;
+	}
 	s = pool_take(d->pool, c, c->index, msg->u.map.slab, msg->u.map.generation);
 	if (!s) {
 		client_refuse(c, msg->request_id, CTL_REASON_NO_MEMORY, "%u of %u slabs are lent",
@@ -164,7 +169,7 @@ uint32_t
 lending_free_slabs(const struct client *c)
 {
 	const struct daemon *d = c->daemon;
-	uint32_t free_slabs = pool_count(d->pool, POOL_SLAB_FREE);
+	uint32_t free_slabs = d->monitor.is_short ? 0 : pool_ready(d->pool);
 	uint32_t quota = d->config.max_slabs_client - c->slab_count;
 
 	return free_slabs < quota ? free_slabs : quota;

@@ -78,7 +78,7 @@ monitor_target(struct monitor *m, const struct daemon_memory *memory,
 
 	assert(slabs->filling <= slabs->held && slabs->held <= slabs->max);
 	m->headroom_bytes = m->config.headroom_bytes;
-	if (m->headroom_bytes == MONITOR_HEADROOM_AUTO)
+	if (m->headroom_bytes == DAEMON_HEADROOM_AUTO)
 		m->headroom_bytes = memory->total_bytes / MONITOR_HEADROOM_AUTO_DIVISOR;
 	measure(m, memory, slabs->held * m->config.slab_bytes);
 	m->is_short = m->free_bytes < m->headroom_bytes;

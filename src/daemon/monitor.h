@@ -22,13 +22,12 @@
 
 struct daemon_memory;
 
-/* Headroom that is this part of the host's memory. */
-#define MONITOR_HEADROOM_AUTO UINT64_MAX
+/* DAEMON_HEADROOM_AUTO is this part of the host's memory. */
 #define MONITOR_HEADROOM_AUTO_DIVISOR 8u
 
 struct monitor_config {
 	uint64_t slab_bytes;
-	uint64_t headroom_bytes;  /* kept available; or MONITOR_HEADROOM_AUTO */
+	uint64_t headroom_bytes;  /* kept available; or DAEMON_HEADROOM_AUTO */
 	uint32_t beta_milli;	  /* 1..1000 */
 	uint32_t psi_limit_centi; /* pressure that is a sign of shortage, in 1/100 % */
 };

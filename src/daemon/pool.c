@@ -19,6 +19,7 @@ struct pool {
 	struct list dirty;
 	struct list lost;
 	uint32_t counts[POOL_SLAB_STATES];
+	uint32_t target;   /* slabs that may hold memory */
 	uint32_t requests; /* outstanding */
 	bool started;	   /* pool_advance() has run */
 	bool stopping;
@@ -75,11 +76,11 @@ start_one(struct pool *p)
 
 	if (p->requests >= POOL_REQUESTS_MAX)
 		return false;
-	if (p->stopping && (dirty || unused))
+	if (pool_excess(p) > 0 && (dirty || unused))
 		start(p, dirty ? dirty : unused, POOL_SLAB_DROPPING, SLAB_MEMORY_DROP);
-	else if (!p->stopping && dirty)
+	else if (dirty)
 		start(p, dirty, POOL_SLAB_ZEROING, SLAB_MEMORY_ZERO);
-	else if (!p->stopping && empty && !p->fill_waits)
+	else if (empty && pool_held(p) < p->target && !p->fill_waits)
 		start(p, empty, POOL_SLAB_FILLING, SLAB_MEMORY_FILL);
 	else
 		return false;
@@ -97,7 +98,7 @@ static void
 tell_ready(struct pool *p)
 {
 	if (p->ready_told || p->stopping || p->counts[POOL_SLAB_FILLING] > 0 ||
-	    p->counts[POOL_SLAB_EMPTY] > 0)
+	    (p->counts[POOL_SLAB_EMPTY] > 0 && pool_held(p) < p->target))
 		return;
 	p->ready_told = true;
 	p->events.ready(p->events.arg);
@@ -168,6 +169,7 @@ pool_new(uint32_t slots, struct slab_memory *memory, const struct pool_events *e
 	p->memory = memory;
 	p->events = *events;
 	p->slots = slots;
+	p->target = slots;
 	list_init(&p->empty);
 	list_init(&p->free);
 	list_init(&p->dirty);
@@ -209,6 +211,44 @@ pool_advance(struct pool *p, uint64_t now_ns, uint64_t *next_ns)
 	start_requests(p);
 }
 
+void
+pool_set_target(struct pool *p, uint32_t target)
+{
+	if (p->stopping)
+		return;
+	p->target = target;
+	if (p->started)
+		start_requests(p);
+}
+
+uint32_t
+pool_target(const struct pool *p)
+{
+	return p->target;
+}
+
+uint32_t
+pool_held(const struct pool *p)
+{
+	return p->slots - p->counts[POOL_SLAB_EMPTY] - p->counts[POOL_SLAB_LOST];
+}
+
+uint32_t
+pool_excess(const struct pool *p)
+{
+	const uint32_t held = pool_held(p) - p->counts[POOL_SLAB_DROPPING];
+
+	return held > p->target ? held - p->target : 0;
+}
+
+uint32_t
+pool_ready(const struct pool *p)
+{
+	const uint32_t excess = pool_excess(p);
+
+	return p->counts[POOL_SLAB_FREE] > excess ? p->counts[POOL_SLAB_FREE] - excess : 0;
+}
+
 static struct pool_slab **
 chain_of(const struct pool *p, uint32_t client_index, uint32_t slab)
 {
@@ -231,7 +271,7 @@ struct pool_slab *
 pool_take(struct pool *p, struct client *client, uint32_t client_index, uint32_t slab,
 	  uint32_t generation)
 {
-	struct pool_slab *s = p->stopping ? NULL : first(&p->free);
+	struct pool_slab *s = pool_ready(p) > 0 ? first(&p->free) : NULL;
 	struct pool_slab **chain = chain_of(p, client_index, slab);
 
 	assert(!pool_find(p, client_index, slab));
@@ -302,6 +342,7 @@ pool_stop(struct pool *p)
 {
 	p->started = true;
 	p->stopping = true;
+	p->target = 0;
 	start_requests(p);
 }
 

@@ -6,12 +6,12 @@
  *
  * GRANTING also goes back to FREE (never reachable by anybody) and, like GRANTED,
  * straight to DIRTY (the connection is down).  FREE and DIRTY go to DROPPING and
- * EMPTY while the pool stops.  LOST is the end for memory that could not be zeroed
+ * EMPTY while more slabs hold memory than the target allows.  LOST is the end for memory that could not be zeroed
  * or dropped.  Only FREE slabs are handed out, and only a finished FILL or ZERO
  * makes a slab FREE: nobody reads what another client wrote.
  *
  * Every transition is made in pool.c.  Memory requests go out here too, a few at
- * a time, slabs to zero before slabs to fill.
+ * a time: slabs to drop, then slabs to zero, then slabs to fill.
  */
 #ifndef DAEMON_POOL_H
 #define DAEMON_POOL_H
@@ -63,7 +63,7 @@ struct pool_events {
 	void *arg;
 	/* Something changed: advance soon. */
 	void (*touched)(void *arg);
-	/* Every slab has been filled; once. */
+	/* As many slabs have been filled as the target allows; once. */
 	void (*ready)(void *arg);
 	void (*failed)(void *arg, enum slab_memory_request request, uint32_t slot, int status);
 };
@@ -77,8 +77,18 @@ struct pool *pool_free(struct pool *p);
 /* Starts what may start; lowers *@next_ns to when it must be called again. */
 void pool_advance(struct pool *p, uint64_t now_ns, uint64_t *next_ns);
 
+/* How many slabs may hold memory; at first all. */
+void pool_set_target(struct pool *p, uint32_t target);
+uint32_t pool_target(const struct pool *p);
+/* Slabs that hold memory: all but EMPTY and LOST. */
+uint32_t pool_held(const struct pool *p);
+/* Slabs that hold memory beyond the target and are not being dropped yet. */
+uint32_t pool_excess(const struct pool *p);
+/* Slabs that pool_take() can give: FREE ones that need not go. */
+uint32_t pool_ready(const struct pool *p);
+
 /*
- * pool_take - FREE -> GRANTING, for @slab of @client.  NULL: none is free.
+ * pool_take - FREE -> GRANTING, for @slab of @client.  NULL: none is ready.
  * @client_index tells clients apart together with nothing else; the pair with
  * @slab is not in the pool.  The slab's node is unlinked: the client's to use.
  */
@@ -95,7 +105,7 @@ void pool_revoking(struct pool *p, struct pool_slab *s);
 /* GRANTING, GRANTED, REVOKING -> DIRTY: nobody can reach it any more. */
 void pool_reclaim(struct pool *p, struct pool_slab *s);
 
-/* From now on slabs are dropped, not zeroed or filled. */
+/* From now on the target is 0. */
 void pool_stop(struct pool *p);
 /* Stopping, and every slab is EMPTY or LOST. */
 bool pool_is_stopped(const struct pool *p);

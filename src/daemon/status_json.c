@@ -19,6 +19,21 @@ add_slabs(struct json_out *j, const struct daemon_stats *stats)
 	json_out_u64(j, "pending", stats->slabs_pending);
 	json_out_u64(j, "empty", stats->slabs_empty);
 	json_out_u64(j, "lost", stats->slabs_lost);
+	json_out_u64(j, "target", stats->slabs_target);
+	json_out_close(j, '}');
+}
+
+static void
+add_memory(struct json_out *j, const struct daemon_stats *stats)
+{
+	json_out_open(j, "memory", '{');
+	json_out_bool(j, "known", stats->has_memory);
+	json_out_bool(j, "short", stats->is_short);
+	json_out_u64(j, "total_bytes", stats->memory_total_bytes);
+	json_out_u64(j, "available_bytes", stats->memory_available_bytes);
+	json_out_u64(j, "free_bytes", stats->memory_free_bytes);
+	json_out_u64(j, "headroom_bytes", stats->headroom_bytes);
+	json_out_u64(j, "usage_permille", stats->usage_permille);
 	json_out_close(j, '}');
 }
 
@@ -69,6 +84,7 @@ status_json(const struct daemon *d, uint64_t slab_bytes, uint64_t uptime_ns, cha
 	json_out_u64(&j, "connections", stats.connections);
 	json_out_u64(&j, "clients_joined", stats.clients);
 	add_slabs(&j, &stats);
+	add_memory(&j, &stats);
 	add_totals(&j, &stats);
 	json_out_u64(&j, "clients_listed", add_clients(&j, d, size));
 	return json_out_end(&j);

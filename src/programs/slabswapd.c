@@ -22,6 +22,7 @@
 #include <ev.h>
 
 #include "common/cli.h"
+#include "common/list.h"
 #include "common/log.h"
 #include "common/log_ring.h"
 #include "common/page.h"
@@ -33,6 +34,7 @@
 #include "loop/core_driver.h"
 #include "loop/epoch_page.h"
 #include "loop/host_limits.h"
+#include "loop/host_memory.h"
 #include "loop/notify.h"
 #include "loop/signals.h"
 #include "loop/slab_memory_host.h"
@@ -56,6 +58,9 @@ struct app {
 	struct ev_loop *loop;
 	struct signals signals;
 	ev_timer stop_deadline;
+	ev_timer memory_timer;
+	struct host_memory host_memory;
+	bool memory_failed; /* it cannot be read; has been said */
 	struct worker *worker;
 	struct transports transports;
 	struct slab_memory *memory;
@@ -104,12 +109,14 @@ event_cb(void *arg, enum daemon_event event, const char *text)
 	case DAEMON_EVENT_JOINED:
 	case DAEMON_EVENT_LEFT:
 	case DAEMON_EVENT_POOL_READY:
+	case DAEMON_EVENT_RELIEVED:
 		log_notice("%s", text);
 		break;
 	case DAEMON_EVENT_REJECTED:
 		log_rejected(app, text);
 		break;
 	case DAEMON_EVENT_MEMORY_FAILED:
+	case DAEMON_EVENT_SHORT:
 		log_warn("%s", text);
 		break;
 	}
@@ -149,6 +156,32 @@ advance_cb(void *core, uint64_t now_ns)
 		notify_status(status);
 	}
 	return next_ns;
+}
+
+/* What the host has, once a period. */
+static void
+memory_cb(struct ev_loop *loop, ev_timer *w, int revents)
+{
+	struct app *app = container_of(w, struct app, memory_timer);
+	struct host_memory_sample sample;
+	const int r = host_memory_read(&app->host_memory, &sample);
+
+	(void)loop;
+	(void)revents;
+	if (r < 0) {
+		if (!app->memory_failed)
+			log_warn("cannot read what memory is available: %s; the headroom is not "
+				 "kept",
+				 strerror(-r));
+		app->memory_failed = true;
+		return;
+	}
+	app->memory_failed = false;
+	daemon_host_memory(app->daemon, &(struct daemon_memory){
+						.total_bytes = sample.total_bytes,
+						.available_bytes = sample.available_bytes,
+						.psi_centi = sample.psi_centi,
+					});
 }
 
 static size_t
@@ -231,6 +264,7 @@ app_free(struct app *app)
 	struct daemon_stats stats = {0};
 
 	ev_timer_stop(app->loop, &app->stop_deadline);
+	ev_timer_stop(app->loop, &app->memory_timer);
 	if (app->is_driven)
 		core_driver_stop(&app->driver);
 	app->control = control_free(app->control);
@@ -351,6 +385,9 @@ start_core(struct app *app)
 		.slab_bytes = file->slab_bytes,
 		.max_slabs = (uint32_t)(file->max_bytes / file->slab_bytes),
 		.max_slabs_client = (uint32_t)(file->max_per_client_bytes / file->slab_bytes),
+		.headroom_bytes = file->headroom_bytes,
+		.beta_milli = file->beta_milli,
+		.psi_limit_centi = file->psi_limit * 100,
 		.max_clients = file->max_clients,
 		.hello_timeout_ns = HELLO_TIMEOUT_NS,
 		.client_timeout_ns = CLIENT_TIMEOUT_NS,
@@ -383,6 +420,17 @@ start_core(struct app *app)
 	return 0;
 }
 
+static void
+start_memory_watch(struct app *app)
+{
+	const double period_s = app->file.period_ms / 1000.0;
+
+	host_memory_init(&app->host_memory, "");
+	ev_timer_set(&app->memory_timer, period_s, period_s);
+	ev_timer_start(app->loop, &app->memory_timer);
+	memory_cb(app->loop, &app->memory_timer, 0);
+}
+
 static int
 start(struct app *app)
 {
@@ -404,6 +452,8 @@ start(struct app *app)
 	r = start_core(app);
 	if (r < 0)
 		return r;
+	/* Before the pool begins to fill. */
+	start_memory_watch(app);
 	core_driver_start(&app->driver, app->loop, advance_cb, app);
 	app->is_driven = true;
 	r = start_listeners(app);
@@ -432,6 +482,7 @@ run(struct app *app)
 		return EXIT_FAILURE;
 	}
 	ev_init(&app->stop_deadline, stop_deadline_cb);
+	ev_init(&app->memory_timer, memory_cb);
 	signals_start(&app->signals, app->loop, stop_cb, app);
 	r = start(app);
 	if (r < 0)

@@ -68,7 +68,8 @@ class Daemon:
         self.wrapper = wrapper
         self.control = t.path(f"{name}.ctl")
         keys = {"listen": "tcp:127.0.0.1:0", "slab_size": "1M", "control": self.control} | keys
-        self.ini = harness.write_ini(t.path(f"{name}.ini"), {"daemon": keys, "memory": memory or {"max": "8M"}})
+        memory = {"headroom": 0, **(memory or {"max": "8M"})}
+        self.ini = harness.write_ini(t.path(f"{name}.ini"), {"daemon": keys, "memory": memory})
         self.start()
 
     def start(self):

@@ -50,7 +50,9 @@ DAEMON_BAD = [
     ("memory", "max", "63M", "[memory] max = 63M: not a multiple of slab_size (64M); allowed: a multiple of 64M"),
     ("memory", "max", "18446744073709551616", "[memory] max = 18446744073709551616: too large; allowed: 1M to 16T"),
     ("memory", "max_per_client", "128M", "[memory] max_per_client = 128M: more than max; allowed: max or less"),
-    ("memory", "headroom", "8G", "[memory] headroom = 8G: unknown key; allowed: max or max_per_client"),
+    ("memory", "headroom", "-1", "[memory] headroom = -1: not a size; allowed: 0 to 16T, with unit K, M, G or T"),
+    ("memory", "reserve", "8G", "[memory] reserve = 8G: unknown key; allowed: max, max_per_client, headroom, beta, "
+     "period_ms or psi_limit"),
     ("daemon", "psk_file", "{dir}/open", "psk_file = {dir}/open: open to group or others (mode 0644); allowed: "),
 ]
 

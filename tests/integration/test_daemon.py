@@ -304,7 +304,7 @@ def run(t, name, text=None, *options):
 
 def test_start_errors(t):
     daemon = Daemon(t)
-    ini = "[daemon]\nlisten = {}\nslab_size = 1M\ncontrol = {}\n[memory]\nmax = 2M\n"
+    ini = "[daemon]\nlisten = {}\nslab_size = 1M\ncontrol = {}\n[memory]\nmax = 2M\nheadroom = 0\n"
     result = run(t, "taken.ini", ini.format(f"tcp:{daemon.address}", t.path("y.ctl")))
     assert result.returncode == 1 and f"cannot listen at tcp:{daemon.address}: Address already in use" in result.stderr
     result = run(t, "control.ini", ini.format("tcp:127.0.0.1:0", daemon.control))

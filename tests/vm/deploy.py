@@ -83,7 +83,9 @@ class Program:
 
 
 class Daemon(Program):
-    def __init__(self, guest, build, mib, slab_mib=16):
+    """@memory: more keys of [memory]; the guests are small, and lend nearly all they have."""
+
+    def __init__(self, guest, build, mib, slab_mib=16, memory="headroom = 0"):
         self.portal = f"rdma:{guest.address}:9400"
         super().__init__(guest, build, "slabswapd", f"""\
 [daemon]
@@ -92,6 +94,7 @@ slab_size = {slab_mib}M
 control = /run/slabswap/slabswapd.ctl
 [memory]
 max = {mib}M
+{memory}
 """, "/run/slabswap/slabswapd.ctl")
 
 

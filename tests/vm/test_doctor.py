@@ -38,6 +38,7 @@ psk_file = {PSK}
 control = /run/slabswap/slabswapd.ctl
 [memory]
 max = 256M
+headroom = 0
 """, "/run/slabswap/slabswapd.ctl")
     daemon.start()
     daemon.wait_status(lambda status: status["slabs"]["free"] == 16)

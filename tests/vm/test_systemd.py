@@ -53,7 +53,7 @@ def files(lab):
         "/etc/systemd/system/dev-nbd0.swap": CONF / "systemd/dev-nbd0.swap",
         "/etc/slabswap/swap0.attach": CONF / "swap0.attach",
         "/etc/slabswap/slabswapd.ini": example("slabswapd.ini", {
-            "listen": f"rdma:{ADDRESS}:9400", "max": "128M", "max_per_client": "128M"}),
+            "listen": f"rdma:{ADDRESS}:9400", "max": "128M", "max_per_client": "128M", "headroom": "0"}),
         "/etc/slabswap/swap0.ini": example("slabswap-nbd.ini", {
             "size": "128M", "path": "/dev/vda", "portals": f"rdma:{ADDRESS}:9400",
             "buffers": "8M"}),

@@ -238,8 +238,6 @@ server__later_keys_are_unknown(void **state)
 	check_bad(*state, true, -EINVAL, SERVER "[compression]\nmethod = lz4\n",
 		  "[compression]: unknown section; allowed: device, nbd, backup, daemons, activity "
 		  "or limits");
-	check_bad(*state, false, -EINVAL, DAEMON "headroom = 8G\n",
-		  "[memory] headroom = 8G: unknown key; allowed: max or max_per_client");
 }
 
 static void
@@ -417,9 +415,18 @@ daemon__good(void **state)
 	assert_string_equal(c->control, "/run/slabswap/slabswapd.ctl");
 	assert_int_equal(c->max_bytes, 1024 * MIB);
 	assert_int_equal(c->max_per_client_bytes, 1024 * MIB);
+	assert_true(c->headroom_bytes == UINT64_MAX);
+	assert_int_equal(c->beta_milli, 200);
+	assert_int_equal(c->period_ms, 1000);
+	assert_int_equal(c->psi_limit, 10);
 	check_good(f, false,
 		   "[daemon]\nlisten = rdma:0.0.0.0:9400, tcp:[::]:9400\nmax_clients = 2\n"
-		   "slab_size = 1M\n[memory]\nmax = 3M\nmax_per_client = 2M\n");
+		   "slab_size = 1M\n[memory]\nmax = 3M\nmax_per_client = 2M\nheadroom = 0\n"
+		   "beta = 0.001\nperiod_ms = 10\npsi_limit = 100\n");
+	assert_int_equal(c->headroom_bytes, 0);
+	assert_int_equal(c->beta_milli, 1);
+	assert_int_equal(c->period_ms, 10);
+	assert_int_equal(c->psi_limit, 100);
 	assert_int_equal(c->listen.count, 2);
 	assert_int_equal(c->max_clients, 2);
 	assert_int_equal(c->max_per_client_bytes, 2 * MIB);
@@ -445,6 +452,12 @@ daemon__bad(void **state)
 		  "multiple of 64M");
 	check_bad(*state, false, -EINVAL, DAEMON "max_per_client = 2G\n",
 		  "[memory] max_per_client = 2G: more than max; allowed: max or less");
+	check_bad(*state, false, -EINVAL, DAEMON "headroom = 17T\n",
+		  "[memory] headroom = 17T: too large; allowed: 0 to 16T, with unit K, M, G or T");
+	check_bad(*state, false, -EINVAL, DAEMON "beta = 1.5\n",
+		  "[memory] beta = 1.5: too large; allowed: 0.001 to 1");
+	check_bad(*state, false, -EINVAL, DAEMON "psi_limit = 0\n",
+		  "[memory] psi_limit = 0: too small; allowed: 1 to 100 %");
 	check_bad(*state, false, -EINVAL,
 		  "[daemon]\nlisten = tcp:127.0.0.1:0\nmax_clients = 0\n[memory]\nmax = 1G\n",
 		  "[daemon] max_clients = 0: too small; allowed: 1 to 1024");

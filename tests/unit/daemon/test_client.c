@@ -75,6 +75,8 @@ new__bad_config(void **state)
 	REFUSES(max_slabs = 0);
 	REFUSES(max_slabs = DAEMON_SLABS_MAX + 1);
 	REFUSES(max_slabs_client = 0);
+	REFUSES(beta_milli = 0);
+	REFUSES(beta_milli = 1001);
 	REFUSES(max_clients = 0);
 	REFUSES(max_clients = DAEMON_CLIENTS_MAX + 1);
 	REFUSES(hello_timeout_ns = 0);

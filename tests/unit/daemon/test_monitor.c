@@ -189,7 +189,7 @@ grow__slowly_after_a_shortage(void **state)
 static void
 headroom__auto_is_an_eighth(void **state)
 {
-	struct host h = host_new(MONITOR_HEADROOM_AUTO);
+	struct host h = host_new(DAEMON_HEADROOM_AUTO);
 
 	(void)state;
 	period(&h);
@@ -214,7 +214,7 @@ headroom__none(void **state)
 static void
 total__changes(void **state)
 {
-	struct host h = host_new(MONITOR_HEADROOM_AUTO);
+	struct host h = host_new(DAEMON_HEADROOM_AUTO);
 
 	(void)state;
 	h.others_bytes = 30 * 1024 * MIB;

@@ -215,6 +215,75 @@ zero__failed_loses_the_slab(void **state)
 	assert_null(pool_take(w->pool, NULL, 1, SLOTS, 1));
 }
 
+/* Slabs of nobody go, those to be zeroed first; what is lent stays and counts as beyond the target. */
+static void
+target__lower(void **state)
+{
+	struct world *w = *state;
+	struct pool_slab *lent[3];
+
+	fill(w);
+	for (uint32_t i = 0; i < 3; i++) {
+		lent[i] = pool_take(w->pool, NULL, 0, i, 1);
+		pool_granted(w->pool, lent[i]);
+	}
+	pool_set_target(w->pool, 1);
+	assert_int_equal(pool_held(w->pool), SLOTS);
+	assert_int_equal(fake_slab_memory_pending_of(w->memory, SLAB_MEMORY_DROP), 2);
+	assert_int_equal(pool_excess(w->pool), SLOTS - 1 - 2);
+	/* The third is free still, but on its way out. */
+	assert_int_equal(pool_count(w->pool, POOL_SLAB_FREE), 1);
+	assert_int_equal(pool_ready(w->pool), 0);
+	assert_null(pool_take(w->pool, NULL, 1, 0, 1));
+	fake_slab_memory_run(w->memory);
+	assert_int_equal(pool_count(w->pool, POOL_SLAB_EMPTY), 3);
+	assert_int_equal(pool_excess(w->pool), 2);
+	pool_reclaim(w->pool, lent[0]);
+	assert_int_equal(lent[0]->state, POOL_SLAB_DROPPING);
+	pool_reclaim(w->pool, lent[1]);
+	assert_int_equal(lent[1]->state, POOL_SLAB_DROPPING);
+	assert_int_equal(pool_excess(w->pool), 0);
+	/* That one may stay, zeroed. */
+	pool_reclaim(w->pool, lent[2]);
+	fake_slab_memory_run(w->memory);
+	assert_int_equal(lent[2]->state, POOL_SLAB_FREE);
+	assert_int_equal(pool_ready(w->pool), 1);
+	assert_int_equal(pool_held(w->pool), 1);
+}
+
+static void
+target__higher(void **state)
+{
+	struct world *w = *state;
+
+	pool_set_target(w->pool, 2);
+	assert_int_equal(fake_slab_memory_pending(w->memory), 0); /* not before the first turn */
+	advance(w, 1);
+	fake_slab_memory_run(w->memory);
+	assert_int_equal(pool_count(w->pool, POOL_SLAB_FREE), 2);
+	assert_int_equal(w->ready, 1);
+	pool_set_target(w->pool, 5);
+	fake_slab_memory_run(w->memory);
+	assert_int_equal(pool_count(w->pool, POOL_SLAB_FREE), 5);
+	pool_set_target(w->pool, SLOTS);
+	fake_slab_memory_run(w->memory);
+	assert_int_equal(pool_count(w->pool, POOL_SLAB_FREE), SLOTS);
+	assert_int_equal(w->ready, 1);
+}
+
+/* A slab that is being filled when the target falls is dropped when that is done. */
+static void
+target__lower_while_filling(void **state)
+{
+	struct world *w = *state;
+
+	advance(w, 1);
+	pool_set_target(w->pool, 0);
+	assert_int_equal(pool_excess(w->pool), 2);
+	fake_slab_memory_run(w->memory);
+	assert_int_equal(pool_count(w->pool, POOL_SLAB_EMPTY), SLOTS);
+}
+
 static void
 stop__drops_everything(void **state)
 {
@@ -283,6 +352,9 @@ main(void)
 		TEST(reclaim__zeroes_before_free),
 		TEST(reclaim__zeroing_comes_before_filling),
 		TEST(zero__failed_loses_the_slab),
+		TEST(target__lower),
+		TEST(target__higher),
+		TEST(target__lower_while_filling),
 		TEST(stop__drops_everything),
 		TEST(stop__while_filling_and_zeroing),
 		TEST(stop__lost_memory_does_not_hold_it_up),

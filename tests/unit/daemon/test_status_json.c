@@ -53,7 +53,17 @@ status__clients_and_slabs(void **state)
 	assert_says(buf, "\"uptime_ms\":1500,");
 	assert_says(buf, "\"slab_bytes\":8192,");
 	assert_says(buf, "\"clients_joined\":2,");
-	assert_says(buf, "\"max\":8,\"free\":6,\"mapped\":2,\"pending\":0,\"empty\":0,\"lost\":0}");
+	assert_says(buf, "\"max\":8,\"free\":6,\"mapped\":2,\"pending\":0,\"empty\":0,\"lost\":0,"
+			 "\"target\":8}");
+	assert_says(buf, "\"memory\":{\"known\":false,");
+	daemon_host_memory(fx->daemon,
+			   &(struct daemon_memory){.total_bytes = 100 * FX_SLAB_BYTES,
+						   .available_bytes = 64 * FX_SLAB_BYTES});
+	assert_true(status_json(fx->daemon, FX_SLAB_BYTES, 0, buf, sizeof(buf)) > 0);
+	assert_says(buf,
+		    "\"memory\":{\"known\":true,\"short\":false,\"total_bytes\":819200,"
+		    "\"available_bytes\":524288,\"free_bytes\":524288,\"headroom_bytes\":32768,"
+		    "\"usage_permille\":300}");
 	assert_says(buf, "\"joined\":2,\"maps\":2,\"unmaps\":0,\"refused\":0,");
 	assert_says(buf, "\"device\":\"swap0\",\"slabs\":2}");
 	assert_says(buf, "\"device\":\"swap0\",\"slabs\":0}");
