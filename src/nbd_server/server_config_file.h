@@ -57,6 +57,9 @@ struct server_file_config {
 	uint32_t op_timeout_ms;
 	uint32_t connect_timeout_ms;
 	uint32_t ping_ms;
+	uint32_t hedge_ms; /* these three: 0: off */
+	uint32_t probe_ms;
+	uint32_t control_timeout_ms;
 	uint32_t retry_ms;     /* first wait before a reconnect */
 	uint32_t retry_max_ms; /* >= retry_ms: waits double up to it */
 	uint64_t refill_rate;  /* bytes per second, 0: no refill */

@@ -68,6 +68,33 @@ slabs_write(struct json_out *j, const struct slab_device_stats *s)
 	json_out_close(j, '}');
 }
 
+static const char *
+state_name(enum slab_daemon_state state)
+{
+	switch (state) {
+	case SLAB_DAEMON_DOWN:
+		return "down";
+	case SLAB_DAEMON_UP:
+		return "up";
+	case SLAB_DAEMON_SUSPECT:
+		return "suspect";
+	case SLAB_DAEMON_CONTROL_DEAD:
+		return "control-dead";
+	}
+	return "?";
+}
+
+static void
+health_write(struct json_out *j, const struct slab_device_stats *s)
+{
+	json_out_open(j, "health", '{');
+	json_out_u64(j, "probes", s->probes);
+	json_out_u64(j, "suspicions", s->suspicions);
+	json_out_u64(j, "reads_hedged", s->reads_hedged);
+	json_out_u64(j, "hedges_won", s->hedges_won);
+	json_out_close(j, '}');
+}
+
 static void
 daemons_write(struct json_out *j, const struct status_source *source)
 {
@@ -80,6 +107,7 @@ daemons_write(struct json_out *j, const struct status_source *source)
 		(void)snprintf(portal, sizeof(portal), "%s:%s", info.transport, info.address);
 		json_out_string(j, "portal", portal);
 		json_out_bool(j, "up", info.is_up);
+		json_out_string(j, "state", state_name(info.state));
 		json_out_bool(j, "leaving", info.is_leaving);
 		json_out_u64(j, "slabs_mapped", info.slabs_mapped);
 		json_out_u64(j, "slabs_free", info.slabs_free);
@@ -158,6 +186,7 @@ status_report_write(const struct status_source *source, char *buf, size_t size)
 	slabs_write(&j, &stats);
 	errors_write(&j, &stats);
 	daemons_write(&j, source);
+	health_write(&j, &stats);
 	backup_write(&j, source->backup);
 	nbd_write(&j, source->nbd);
 	realtime_write(&j, source->realtime);

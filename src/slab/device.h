@@ -102,6 +102,8 @@ struct slab_device_stats {
 	uint64_t remote_failures; /* daemons lost */
 	uint64_t probes;	  /* READs of an epoch page */
 	uint64_t suspicions;	  /* daemons that became suspect */
+	uint64_t reads_hedged;	  /* read from the backup too, since remote took hedge_ns */
+	uint64_t hedges_won;	  /* ... and the backup was first */
 	uint64_t maps_total;
 	uint64_t maps_refused;
 	uint32_t slabs_hot;		  /* at the end of the last period; mapped or not */

@@ -137,6 +137,9 @@ server__defaults(void **state)
 	assert_int_equal(c->psk.length_bytes, 0);
 	assert_int_equal(c->buffers_bytes, 64 * MIB);
 	assert_int_equal(c->op_timeout_ms, 2000);
+	assert_int_equal(c->hedge_ms, 50);
+	assert_int_equal(c->probe_ms, 500);
+	assert_int_equal(c->control_timeout_ms, 10000);
 	assert_int_equal(c->connect_timeout_ms, 2000);
 	assert_int_equal(c->ping_ms, 500);
 	assert_int_equal(c->retry_ms, 500);
@@ -167,6 +170,7 @@ server__every_key(void **state)
 		       "[activity]\nhot_slab = 0\nalpha = 0.05\nperiod_ms = 10\n"
 		       "[limits]\nbuffers = 4M\nop_timeout_ms = 10\nconnect_timeout_ms = 11\n"
 		       "ping_ms = 12\nretry_ms = 13\nretry_max_ms = 13\n"
+		       "hedge_ms = 0\nprobe_ms = 12\ncontrol_timeout_ms = 0\n"
 		       "refill_rate = 0\nrealtime = yes\nstrict = yes\n",
 		       f->psk);
 	check_good(f, true, text);
@@ -189,6 +193,9 @@ server__every_key(void **state)
 	assert_int_equal(c->period_ms, 10);
 	assert_int_equal(c->retry_max_ms, 13);
 	assert_int_equal(c->refill_rate, 0);
+	assert_int_equal(c->hedge_ms, 0);
+	assert_int_equal(c->probe_ms, 12);
+	assert_int_equal(c->control_timeout_ms, 0);
 	assert_int_equal(c->realtime, SERVER_REALTIME_YES);
 	assert_int_equal(c->strict, 1);
 }
@@ -233,7 +240,8 @@ server__later_keys_are_unknown(void **state)
 {
 	check_bad(*state, true, -EINVAL, SERVER "[limits]\nlatency = 64M\n",
 		  "[limits] latency = 64M: unknown key; allowed: buffers, op_timeout_ms, "
-		  "connect_timeout_ms, ping_ms, retry_ms, retry_max_ms, refill_rate, realtime or "
+		  "connect_timeout_ms, ping_ms, hedge_ms, probe_ms, control_timeout_ms, retry_ms, "
+		  "retry_max_ms, refill_rate, realtime or "
 		  "strict");
 	check_bad(*state, true, -EINVAL, SERVER "[compression]\nmethod = lz4\n",
 		  "[compression]: unknown section; allowed: device, nbd, backup, daemons, activity "
