@@ -57,6 +57,13 @@ slabs_write(struct json_out *j, const struct slab_device_stats *s)
 	json_out_u64(j, "pages_per_second", (uint64_t)s->activity_pages_per_second);
 	json_out_u64(j, "hottest_pages_per_second", (uint64_t)s->activity_most);
 	json_out_close(j, '}');
+	json_out_open(j, "evictions", '{');
+	json_out_u64(j, "done", s->evictions);
+	json_out_u64(j, "late", s->evictions_late);
+	json_out_u64(j, "given_back", s->slabs_given_back);
+	json_out_u64(j, "us_total", s->evict_ns_total / 1000);
+	json_out_u64(j, "us_most", s->evict_ns_max / 1000);
+	json_out_close(j, '}');
 	json_out_open(j, "memory", '{');
 	json_out_u64(j, "buffer_bytes", s->buffer_bytes);
 	json_out_u64(j, "buffer_bytes_free", s->buffer_bytes_free);

@@ -31,14 +31,14 @@ enum slab_state {
 	SLAB_STATE_UNMAPPED = 0, /* a zeroed arena is a valid empty table */
 	SLAB_STATE_MAPPING,
 	SLAB_STATE_MAPPED,
-	SLAB_STATE_EVICTING, /* not entered yet: the next protocol messages bring it */
+	SLAB_STATE_EVICTING, /* on its way back to its daemon; see evict.h */
 	SLAB_STATE_FAILED, /* pages were lost with the daemon: not mapped before they are rewritten */
 };
 
 struct arena_slab {
 	uint32_t state;	     /* enum slab_state */
 	uint32_t generation; /* of the newest mapping; 0: never mapped */
-	uint32_t daemon;     /* index of the portal; valid in MAPPING and MAPPED */
+	uint32_t daemon;     /* index of the portal; valid in MAPPING, MAPPED and EVICTING */
 	uint32_t rkey;
 	uint64_t remote_addr;
 	uint32_t pages_degraded; /* only copy is remote because the backup failed */

@@ -15,6 +15,7 @@
  *   membership.c  which daemons there are: joining, leaving
  *   health.c      how a daemon that is up is doing; probes of its memory
  *   repair.c      degraded pages and backup retries
+ *   evict.c       giving a slab back to its daemon
  *   fill.c        pages that are copied to remote memory in the background
  */
 #ifndef SLAB_CORE_H
@@ -32,6 +33,7 @@
 #include "slab/buffer_pool.h"
 #include "slab/core_timer.h"
 #include "slab/device.h"
+#include "slab/evict.h"
 #include "slab/fill.h"
 #include "slab/health.h"
 #include "slab/page_order.h"
@@ -103,7 +105,6 @@ struct piece {
 	bool is_answered;
 	bool is_main_done;
 	bool is_kept;	 /* WRITE: counted in n_kept */
-	bool is_unsafe;	 /* WRITE: counted in its slab's n_unsafe */
 	bool has_remote; /* WRITE: its remote copy was completed, in p->generation */
 	uint8_t n_tries; /* WRITE: after both copies failed, before the answer */
 	enum write_backup backup;
@@ -115,7 +116,8 @@ struct piece {
 	struct list remote_node; /* remote->ops, by time of posting */
 	uint64_t posted_ns;	 /* 0: not stamped yet */
 	uint32_t remote_mask;
-	uint32_t generation; /* of the slab's mapping when posted */
+	uint32_t generation;	    /* of the slab's mapping when posted */
+	uint32_t unsafe_generation; /* WRITE: the mapping in whose n_unsafe it is counted, or 0 */
 	bool remote_busy;
 
 	struct backup_op backup_op;
@@ -211,9 +213,12 @@ enum stop_step {
 
 /* What is known of a slab while the process runs; what a restart needs is in the arena. */
 struct slab_run {
-	uint32_t n_ops;	       /* remote operations in flight to it */
-	uint32_t n_unsafe;     /* writes posted to it that the backup has not got yet */
+	/* Of its newest mapping; what is left of older ones does not count. */
+	uint32_t n_ops;	   /* remote operations in flight to it */
+	uint32_t n_unsafe; /* writes that need it until the backup has them */
+
 	uint32_t pages_remote; /* remote bits of its blocks */
+	struct slab_evict evict;
 
 	struct list fill_node; /* fill.slabs */
 	uint32_t fill_block;   /* in the slab: where its refill goes on ... */
@@ -257,6 +262,7 @@ struct slab_device {
 	uint64_t unsafe_place; /* the newest */
 	struct list retry;     /* pieces whose backup write failed and that have no other copy */
 	uint32_t n_kept; /* writes that left the order of flushes without being on the backup */
+	struct list evicting; /* slab_evict.node */
 	struct fill fill;
 	struct core_timer retry_timer;
 	uint32_t repair_block;	   /* where the search for degraded pages goes on */
@@ -367,9 +373,26 @@ void slab_op_ended(struct piece *p);
 void slab_write_safe(struct piece *p);
 /* Maps it if it is hot and that is possible. */
 void slab_want(struct slab_device *d, uint32_t slab);
+/* Writes and promotions go to it. */
 bool slab_is_mapped(const struct slab_device *d, uint32_t slab);
-/* The daemon of a mapped slab. */
+/* Its remote bits are true: MAPPED or EVICTING. */
+bool slab_is_readable(const struct slab_device *d, uint32_t slab);
+/* The daemon of a readable slab. */
 struct remote *slab_remote(struct slab_device *d, uint32_t slab);
+/* Whether an operation on the mapping @generation that has succeeded says something of it now. */
+bool slab_holds(const struct slab_device *d, uint32_t slab, uint32_t generation);
+/* The write @p needs what the slab has until the backup has @p. */
+void slab_write_unsafe(struct piece *p);
+/* MAPPED -> EVICTING. */
+void slab_evicting(struct slab_device *d, uint32_t slab);
+/* Clears the remote bits of pages that the backup has ... */
+void slab_read_from_backup(struct slab_device *d, uint32_t slab);
+/* ... and of those in buffers on their way to it. */
+void slab_stop_reading(struct slab_device *d, uint32_t slab);
+/* EVICTING -> UNMAPPED: nothing is there any more. */
+void slab_release(struct slab_device *d, uint32_t slab);
+/* EVICTING -> UNMAPPED or FAILED: the daemon takes it as it is. */
+void slab_forfeit(struct slab_device *d, uint32_t slab);
 /* An answer to MAP; false when it does not fit (a protocol error). */
 bool slab_mapped(struct slab_device *d, struct remote *r, const struct ctl_mr_info *info);
 bool slab_map_refused(struct slab_device *d, struct remote *r, uint32_t slab);
@@ -399,6 +422,8 @@ void remote_close(struct remote *r);
 uint64_t remotes_advance(struct slab_device *d, uint64_t now_ns);
 /* The daemon with most free slabs that is up, or NULL. */
 struct remote *remote_pick(struct slab_device *d);
+/* 0, -EAGAIN: the queue is full; any other failure ends the session. */
+int remote_try_send(struct remote *r, const struct ctl_msg *msg);
 /* Sends MAP; false when it could not. */
 bool remote_map(struct remote *r, uint32_t slab, uint32_t generation);
 /* Posts p->remote_op for the pages @mask, one run, of a mapped slab. */

@@ -181,8 +181,10 @@ device_runs_init(struct slab_device *d)
 	d->runs = calloc(d->arena.n_slabs, sizeof(*d->runs));
 	if (!d->runs)
 		return -ENOMEM;
-	for (uint32_t i = 0; i < d->arena.n_slabs; i++)
+	for (uint32_t i = 0; i < d->arena.n_slabs; i++) {
 		list_init(&d->runs[i].fill_node);
+		list_init(&d->runs[i].evict.node);
+	}
 	return 0;
 }
 
@@ -209,6 +211,7 @@ slab_device_new(const struct slab_device_config *config, struct backup *backup,
 	list_init(&d->done_flushes);
 	list_init(&d->unsafe);
 	list_init(&d->retry);
+	list_init(&d->evicting);
 	fill_init(&d->fill);
 
 	r = arena_layout(&d->arena, config->arena, config->size_bytes, config->slab_bytes,
@@ -407,6 +410,9 @@ slab_device_advance(struct slab_device *d, uint64_t now_ns)
 	}
 	next_ns = repair_advance(d, now_ns);
 	other_ns = membership_advance(d, now_ns);
+	if (other_ns < next_ns)
+		next_ns = other_ns;
+	other_ns = evict_advance(d, now_ns);
 	if (other_ns < next_ns)
 		next_ns = other_ns;
 	other_ns = fill_advance(d, now_ns);

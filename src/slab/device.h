@@ -106,6 +106,11 @@ struct slab_device_stats {
 	uint64_t hedges_won;	  /* ... and the backup was first */
 	uint64_t maps_total;
 	uint64_t maps_refused;
+	uint64_t evictions;	 /* EVICTs answered with DONE */
+	uint64_t evictions_late; /* whose deadline came before the slab was ready */
+	uint64_t slabs_given_back;
+	uint64_t evict_ns_total; /* from EVICT to DONE */
+	uint64_t evict_ns_max;
 	uint32_t slabs_hot;		  /* at the end of the last period; mapped or not */
 	double activity_pages_per_second; /* all slabs, then */
 	double activity_most;		  /* of one of them */

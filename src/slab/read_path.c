@@ -133,11 +133,11 @@ read_fetch(struct piece *p)
 	p->is_reading = true;
 	if (p->status == 0) {
 		fetch_from_buffers(p);
-		/* The remote bits of a slab that is not mapped are its lost pages. */
+		/* The remote bits of a slab that is not readable are its lost pages. */
 		fetch_zeros(p, p->todo & ~b->remote & ~b->backup);
 	}
 	flying = (p->remote_busy ? p->remote_mask : 0) | (p->backup_busy ? p->backup_mask : 0);
-	remote = slab_is_mapped(d, piece_slab(p)) ? b->remote & p->todo & ~flying : 0;
+	remote = slab_is_readable(d, piece_slab(p)) ? b->remote & p->todo & ~flying : 0;
 	/* A daemon that is slow to answer is asked for what nobody else has. */
 	if (remote != 0 && health_is_avoided(slab_remote(d, piece_slab(p))))
 		remote &= ~b->backup;
@@ -156,9 +156,7 @@ void
 read_remote_done(struct piece *p, int status)
 {
 	struct slab_device *d = p->dev;
-	const struct arena_slab *s = &d->arena.slabs[piece_slab(p)];
-	const bool is_current =
-		s->state == SLAB_STATE_MAPPED && s->generation == p->generation && status == 0;
+	const bool is_current = status == 0 && slab_holds(d, piece_slab(p), p->generation);
 
 	if (p->is_reading) {
 		if (is_current)

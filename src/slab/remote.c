@@ -19,7 +19,7 @@
 
 #include "slab/core.h"
 
-/* Request ids: MAP uses slab + 1; these have the top bit. */
+/* Request ids: MAP uses slab + 1, UNMAP that with a bit of its own; these have the top bit. */
 #define PING_ID UINT32_C(0x80000001)
 #define HELLO_ID UINT32_C(0x80000002)
 
@@ -108,14 +108,24 @@ remote_fail(struct remote *r, int error, const char *what)
 	remote_end(r, error, 0, what);
 }
 
-static bool
-remote_send(struct remote *r, const struct ctl_msg *msg)
+int
+remote_try_send(struct remote *r, const struct ctl_msg *msg)
 {
 	uint8_t buf[CTL_MESSAGE_BYTES_MAX];
 	const size_t n = ctl_encode(msg, buf);
 	const int s = tp_send(r->conn, buf, n);
 
-	if (s < 0)
+	if (s < 0 && s != -EAGAIN)
+		remote_fail(r, s, "cannot send");
+	return s;
+}
+
+static bool
+remote_send(struct remote *r, const struct ctl_msg *msg)
+{
+	const int s = remote_try_send(r, msg);
+
+	if (s == -EAGAIN)
 		remote_fail(r, s, "cannot send");
 	return s == 0;
 }
@@ -211,6 +221,8 @@ on_refused(struct remote *r, const struct ctl_msg *msg)
 		remote_end(r, reason == CTL_REASON_AUTH ? -EACCES : -ECONNREFUSED, reason, what);
 		return;
 	}
+	if (evict_unmapped(r, msg->request_id))
+		return;
 	if (msg->request_id == 0 || !slab_map_refused(r->dev, r, msg->request_id - 1)) {
 		remote_fail(r, -EPROTO, "it refused what was not asked");
 		return;
@@ -236,6 +248,16 @@ on_message_up(struct remote *r, const struct ctl_msg *msg)
 		return;
 	case CTL_REFUSED:
 		on_refused(r, msg);
+		return;
+	case CTL_UNMAPPED:
+		if (!evict_unmapped(r, msg->request_id))
+			remote_fail(r, -EPROTO, "UNMAPPED does not fit what was asked");
+		return;
+	case CTL_CHECK_ACTIVITY:
+		evict_check_activity(r, msg);
+		return;
+	case CTL_EVICT:
+		evict_asked(r, msg);
 		return;
 	case CTL_PONG:
 		if (!r->is_ping_pending) {
@@ -416,7 +438,8 @@ remote_post(struct piece *p, enum tp_op_kind kind, uint32_t mask)
 		((uint64_t)(p->order.block % d->arena.slab_blocks) << BLOCK_SHIFT) +
 		((uint64_t)__builtin_ctz(mask) << PAGE_SHIFT);
 
-	assert(s->state == SLAB_STATE_MAPPED && !p->remote_busy && r->state == REMOTE_UP);
+	assert(slab_holds(d, piece_slab(p), s->generation) && !p->remote_busy &&
+	       r->state == REMOTE_UP);
 	p->remote = r;
 	p->remote_mask = mask;
 	p->generation = s->generation;

@@ -93,10 +93,10 @@ repair_backup_done_cb(struct backup_op *op, int status)
 {
 	struct piece *p = container_of(op, struct piece, backup_op);
 	struct slab_device *d = p->dev;
-	const struct arena_slab *s = &d->arena.slabs[piece_slab(p)];
 	struct arena_block *b = &d->arena.blocks[p->order.block];
-	const bool is_remote = (b->remote & p->order.mask) == p->order.mask &&
-			       s->state == SLAB_STATE_MAPPED && s->generation == p->generation;
+	/* Nobody else sets these bits while it is under way. */
+	const bool is_remote =
+		slab_is_readable(d, piece_slab(p)) && (b->remote & p->order.mask) == p->order.mask;
 
 	p->backup_busy = false;
 	if (status == 0) {
@@ -157,7 +157,7 @@ repair_run(struct order_entry *e)
 	if (e->wait_main > 0 || e->wait_backup > 0)
 		return;
 	/* The pages may have been written, trimmed or lost while it waited. */
-	if (!slab_is_mapped(d, piece_slab(p)) || (b->remote & ~b->backup & e->mask) != e->mask) {
+	if (!slab_is_readable(d, piece_slab(p)) || (b->remote & ~b->backup & e->mask) != e->mask) {
 		repair_end(p);
 		return;
 	}

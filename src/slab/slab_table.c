@@ -7,6 +7,9 @@
  *   MAPPING  -> UNMAPPED  REFUSED, or the daemon was lost
  *   MAPPED   -> UNMAPPED  the daemon was lost; the backup has every page
  *   MAPPED   -> FAILED    the daemon was lost with pages that the backup refused
+ *   MAPPED   -> EVICTING  the daemon wants it back, or we give it back
+ *   EVICTING -> UNMAPPED  DONE sent, UNMAPPED came, the deadline came, or the daemon was lost
+ *   EVICTING -> FAILED    the same, with pages that the backup refused
  *   UNMAPPED -> FAILED    a write over such a page failed everywhere
  *   FAILED   -> UNMAPPED  each of them was written or trimmed since
  *
@@ -46,38 +49,70 @@ slab_clear_remote(struct slab_device *d, uint32_t block, uint32_t mask)
 	b->remote &= ~mask;
 }
 
+/* Where operations of the mapping @generation of @slab are counted; NULL when it is over. */
+static struct slab_run *
+counts_of(struct slab_device *d, uint32_t slab, uint32_t generation)
+{
+	return d->arena.slabs[slab].generation == generation ? &d->runs[slab] : NULL;
+}
+
+static void
+generation_new(struct slab_device *d, uint32_t slab)
+{
+	struct arena_slab *s = &d->arena.slabs[slab];
+
+	s->generation = s->generation == UINT32_MAX ? 1 : s->generation + 1;
+	d->runs[slab].n_ops = 0;
+	d->runs[slab].n_unsafe = 0;
+}
+
 void
 slab_op_begins(struct piece *p, enum tp_op_kind kind)
 {
-	struct slab_run *run = slab_run_of_block(p->dev, p->order.block);
+	struct slab_run *run = counts_of(p->dev, piece_slab(p), p->generation);
 
+	assert(run);
 	run->n_ops++;
 	/* A promotion is a WRITE too, of pages that the backup has. */
-	if (kind != TP_OP_WRITE || p->io.kind != BACKEND_WRITE || p->is_unsafe)
-		return;
-	p->is_unsafe = true;
-	run->n_unsafe++;
+	if (kind == TP_OP_WRITE && p->io.kind == BACKEND_WRITE)
+		slab_write_unsafe(p);
 }
 
 void
 slab_op_ended(struct piece *p)
 {
-	struct slab_run *run = slab_run_of_block(p->dev, p->order.block);
+	struct slab_run *run = counts_of(p->dev, piece_slab(p), p->generation);
 
+	if (!run)
+		return;
 	assert(run->n_ops > 0);
 	run->n_ops--;
 }
 
 void
+slab_write_unsafe(struct piece *p)
+{
+	struct slab_device *d = p->dev;
+	const uint32_t slab = piece_slab(p);
+	const uint32_t generation = d->arena.slabs[slab].generation;
+
+	if (p->unsafe_generation == generation || !slab_holds(d, slab, generation))
+		return;
+	slab_write_safe(p);
+	p->unsafe_generation = generation;
+	d->runs[slab].n_unsafe++;
+}
+
+void
 slab_write_safe(struct piece *p)
 {
-	struct slab_run *run = slab_run_of_block(p->dev, p->order.block);
+	struct slab_run *run = counts_of(p->dev, piece_slab(p), p->unsafe_generation);
 
-	if (!p->is_unsafe)
-		return;
-	assert(run->n_unsafe > 0);
-	p->is_unsafe = false;
-	run->n_unsafe--;
+	if (p->unsafe_generation != 0 && run) {
+		assert(run->n_unsafe > 0);
+		run->n_unsafe--;
+	}
+	p->unsafe_generation = 0;
 }
 
 bool
@@ -86,10 +121,29 @@ slab_is_mapped(const struct slab_device *d, uint32_t slab)
 	return d->arena.slabs[slab].state == SLAB_STATE_MAPPED;
 }
 
+bool
+slab_is_readable(const struct slab_device *d, uint32_t slab)
+{
+	const uint32_t state = d->arena.slabs[slab].state;
+
+	return state == SLAB_STATE_MAPPED || state == SLAB_STATE_EVICTING;
+}
+
+bool
+slab_holds(const struct slab_device *d, uint32_t slab, uint32_t generation)
+{
+	const struct arena_slab *s = &d->arena.slabs[slab];
+
+	if (s->generation != generation)
+		return false;
+	return s->state == SLAB_STATE_MAPPED ||
+	       (s->state == SLAB_STATE_EVICTING && d->runs[slab].evict.step == EVICT_DRAIN);
+}
+
 struct remote *
 slab_remote(struct slab_device *d, uint32_t slab)
 {
-	assert(slab_is_mapped(d, slab));
+	assert(slab_is_readable(d, slab));
 	return &d->remotes[d->arena.slabs[slab].daemon];
 }
 
@@ -104,7 +158,7 @@ slab_want(struct slab_device *d, uint32_t slab)
 	r = remote_pick(d);
 	if (!r)
 		return;
-	s->generation = s->generation == UINT32_MAX ? 1 : s->generation + 1;
+	generation_new(d, slab);
 	if (!remote_map(r, slab, s->generation))
 		return;
 	s->state = SLAB_STATE_MAPPING;
@@ -176,6 +230,67 @@ slab_unmap_lost(struct slab_device *d, uint32_t slab)
 	s->state = n_lost > 0 ? SLAB_STATE_FAILED : SLAB_STATE_UNMAPPED;
 }
 
+static void
+report_lost(struct slab_device *d, uint64_t n_pages, const struct remote *r, const char *what)
+{
+	if (n_pages > 0)
+		device_event(d, SLAB_EVENT_ERROR,
+			     "%" PRIu64 " pages are lost: the backup had refused them and now "
+			     "daemon %s %s; reads of them fail",
+			     n_pages, r->address, what);
+}
+
+void
+slab_evicting(struct slab_device *d, uint32_t slab)
+{
+	assert(d->arena.slabs[slab].state == SLAB_STATE_MAPPED);
+	d->arena.slabs[slab].state = SLAB_STATE_EVICTING;
+}
+
+void
+slab_read_from_backup(struct slab_device *d, uint32_t slab)
+{
+	const uint32_t first_block = slab * d->arena.slab_blocks;
+
+	for (uint32_t i = 0; i < d->arena.slab_blocks; i++)
+		slab_clear_remote(d, first_block + i, d->arena.blocks[first_block + i].backup);
+}
+
+void
+slab_stop_reading(struct slab_device *d, uint32_t slab)
+{
+	const uint32_t first_block = slab * d->arena.slab_blocks;
+
+	slab_read_from_backup(d, slab);
+	for (uint32_t i = 0; i < d->arena.slab_blocks; i++)
+		if (d->arena.blocks[first_block + i].remote != 0)
+			slab_clear_remote(d, first_block + i,
+					  order_unsafe_pages(&d->order, first_block + i, NULL));
+}
+
+void
+slab_release(struct slab_device *d, uint32_t slab)
+{
+	struct arena_slab *s = &d->arena.slabs[slab];
+
+	assert(s->state == SLAB_STATE_EVICTING && d->runs[slab].pages_remote == 0);
+	s->state = SLAB_STATE_UNMAPPED;
+	d->stats.slabs_mapped--;
+	d->remotes[s->daemon].slabs_mapped--;
+}
+
+void
+slab_forfeit(struct slab_device *d, uint32_t slab)
+{
+	struct arena_slab *s = &d->arena.slabs[slab];
+
+	assert(s->state == SLAB_STATE_EVICTING);
+	slab_unmap_lost(d, slab);
+	d->stats.slabs_mapped--;
+	d->remotes[s->daemon].slabs_mapped--;
+	report_lost(d, s->pages_lost, &d->remotes[s->daemon], "takes its memory back");
+}
+
 void
 slabs_unmap_remote(struct slab_device *d, struct remote *r)
 {
@@ -188,17 +303,15 @@ slabs_unmap_remote(struct slab_device *d, struct remote *r)
 			continue;
 		if (s->state == SLAB_STATE_MAPPING) {
 			s->state = SLAB_STATE_UNMAPPED;
-		} else if (s->state == SLAB_STATE_MAPPED) {
+		} else if (slab_is_readable(d, i)) {
+			if (s->state == SLAB_STATE_EVICTING)
+				evict_cancel(d, i);
 			slab_unmap_lost(d, i);
 			d->stats.slabs_mapped--;
 		}
 	}
 	r->slabs_mapped = 0;
-	if (d->stats.pages_lost > lost_before)
-		device_event(d, SLAB_EVENT_ERROR,
-			     "%" PRIu64 " pages are lost: the backup had refused them and now "
-			     "daemon %s is gone; reads of them fail",
-			     d->stats.pages_lost - lost_before, r->address);
+	report_lost(d, d->stats.pages_lost - lost_before, r, "is gone");
 }
 
 bool
@@ -231,7 +344,7 @@ slab_degrade_pages(struct slab_device *d, uint32_t block, uint32_t mask)
 	struct arena_slab *s = &d->arena.slabs[arena_slab_of_block(&d->arena, block)];
 	const uint32_t n = (uint32_t)__builtin_popcount(mask);
 
-	assert(s->state == SLAB_STATE_MAPPED);
+	assert(n == 0 || slab_is_readable(d, arena_slab_of_block(&d->arena, block)));
 	s->pages_degraded += n;
 	d->stats.pages_degraded += n;
 }

@@ -7,7 +7,7 @@
  *   write started when earlier writes of the page are on the backup -> remote
  *   complete: remote bit, main done, answer (ack = remote) -> backup complete:
  *   backup bit, answer (ack = both) -> buffer free.
- * To an unmapped slab: backup only.  A part of a page: the page is fetched first.
+ * To a slab that is unmapped or on its way back: backup only.  A part of a page: the page is fetched first.
  *
  * Failure modes:
  *   - remote fails: the daemon is lost; the answer waits for the backup.
@@ -38,9 +38,33 @@ static void write_run(struct order_entry *e);
 static bool
 has_remote(const struct piece *p)
 {
-	const struct arena_slab *s = &p->dev->arena.slabs[piece_slab(p)];
+	return p->has_remote && slab_holds(p->dev, piece_slab(p), p->generation);
+}
 
-	return p->has_remote && s->state == SLAB_STATE_MAPPED && s->generation == p->generation;
+/*
+ * Whether a remote copy may be made.  A slab on its way back takes no writes, but what
+ * replaces a page that only it has must not destroy that page where the backup refuses.
+ */
+static bool
+may_post(const struct piece *p)
+{
+	const struct slab_device *d = p->dev;
+	const uint32_t slab = piece_slab(p);
+
+	return slab_is_mapped(d, slab) ||
+	       (p->order.prior_lost != 0 && d->arena.slabs[slab].state == SLAB_STATE_EVICTING &&
+		d->runs[slab].evict.step == EVICT_DRAIN);
+}
+
+/* Whether a remote copy may become possible soon. */
+static bool
+may_wait(const struct piece *p)
+{
+	const uint32_t state = p->dev->arena.slabs[piece_slab(p)].state;
+
+	if (state == SLAB_STATE_MAPPING)
+		return p->n_tries < WRITE_TRIES_MAX || p->order.prior_lost != 0;
+	return state == SLAB_STATE_EVICTING && p->order.prior_lost != 0;
 }
 
 void
@@ -158,6 +182,8 @@ write_start(struct piece *p)
 	slab_want(d, slab);
 	if (slab_is_mapped(d, slab))
 		remote_post(p, TP_OP_WRITE, p->order.mask);
+	else if (p->order.prior_lost != 0)
+		slab_write_unsafe(p);
 	if (p->order.wait_backup == 0)
 		backup_start(p);
 }
@@ -208,9 +234,6 @@ write_degrade(struct piece *p)
 static void
 write_backup_failed(struct piece *p)
 {
-	struct slab_device *d = p->dev;
-	const uint32_t slab = piece_slab(p);
-
 	if (has_remote(p)) {
 		write_degrade(p);
 		if (!p->is_answered)
@@ -225,12 +248,11 @@ write_backup_failed(struct piece *p)
 		write_unblock_later(p, p->backup_status);
 		return;
 	}
-	if (slab_is_mapped(d, slab)) {
+	if (may_post(p)) {
 		remote_post(p, TP_OP_WRITE, p->order.mask);
 		return;
 	}
-	if (d->arena.slabs[slab].state == SLAB_STATE_MAPPING &&
-	    (p->n_tries < WRITE_TRIES_MAX || p->order.prior_lost != 0)) {
+	if (may_wait(p)) {
 		p->n_tries += p->n_tries < WRITE_TRIES_MAX ? 1 : 0;
 		repair_keep(p);
 		return;
@@ -252,9 +274,9 @@ write_blocked(struct order_entry *e, int status)
 		write_set_kept(p);
 		return;
 	}
-	if (slab_is_mapped(p->dev, piece_slab(p)))
+	if (may_post(p))
 		remote_post(p, TP_OP_WRITE, p->order.mask);
-	else if (p->dev->arena.slabs[piece_slab(p)].state != SLAB_STATE_MAPPING)
+	else if (!may_wait(p))
 		write_fail(p, status);
 }
 
@@ -308,9 +330,8 @@ void
 write_remote_done(struct piece *p, int status)
 {
 	struct slab_device *d = p->dev;
-	const struct arena_slab *s = &d->arena.slabs[piece_slab(p)];
 
-	if (status == 0 && s->state == SLAB_STATE_MAPPED && s->generation == p->generation) {
+	if (status == 0 && slab_holds(d, piece_slab(p), p->generation)) {
 		slab_set_remote(d, p->order.block, p->order.mask);
 		p->has_remote = true;
 		d->stats.pages_written_remote += p->n_pages;
@@ -368,7 +389,7 @@ write_retry(struct piece *p)
 		piece_free_if_idle(p);
 		return;
 	}
-	if (!p->is_main_done && slab_is_mapped(d, piece_slab(p)))
+	if (!p->is_main_done && may_post(p))
 		remote_post(p, TP_OP_WRITE, p->order.mask);
 	backup_start(p);
 }

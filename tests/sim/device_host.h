@@ -70,6 +70,7 @@ struct sim_device_host {
 	uint32_t *seen_backup;
 	uint8_t seen_state[SIM_SLABS_MAX];
 	uint8_t seen_daemon[SIM_SLABS_MAX];
+	uint64_t seen_evictions;
 	uint64_t mapping_since_ns[SIM_SLABS_MAX];
 	uint16_t n_buffer_users[SIM_BUFFER_PAGES];
 	bool is_buffer_written[SIM_BUFFER_PAGES]; /* by the operation that uses it */

@@ -13,7 +13,8 @@
 #include "sim/world.h"
 #include "slab/core.h"
 
-/* The memory of @page on its daemon, or NULL: the session is at its end, or was. */
+/* The memory of @page on its daemon, or NULL: the session is at its end, or was; or the slab
+ * is on its way back and the daemon may have taken it. */
 static const uint8_t *
 remote_page(struct sim_device_host *dh, uint32_t page)
 {
@@ -24,12 +25,14 @@ remote_page(struct sim_device_host *dh, uint32_t page)
 	const struct sim_conn *c;
 	const struct sim_grant *g;
 
-	if (s->state != SLAB_STATE_MAPPED)
+	if (!slab_is_readable(dh->dev, slab))
 		return NULL;
 	c = sim_net_find(&dh->host.sim->net, dh->host.index, SIM_DEVICES_MAX + s->daemon);
 	if (!c || !c->peer || c->peer->is_ending)
 		return NULL;
 	g = sim_net_grant_at(c->peer, s->rkey, addr, PAGE_BYTES);
+	if (!g && s->state == SLAB_STATE_EVICTING)
+		return NULL;
 	if (!g)
 		sim_fail(DEVICE_4, "device %u: slab %u is mapped and not granted", dh->index, slab);
 	return g->region->bytes + (addr - g->remote.addr);
@@ -78,6 +81,7 @@ oracle_device_started(struct sim_device_host *dh)
 	dh->seen_backup = bump_alloc(n * sizeof(*dh->seen_backup));
 	memset(dh->seen_state, 0, sizeof(dh->seen_state));
 	memset(dh->seen_daemon, 0, sizeof(dh->seen_daemon));
+	dh->seen_evictions = 0;
 	memset(dh->down_ns, 0, sizeof(dh->down_ns));
 	oracle_all_copies(dh);
 }
@@ -99,7 +103,7 @@ check_mapping(struct sim_device_host *dh, uint32_t slab, const struct arena_slab
 			 dh->index, slab);
 }
 
-/* Device 4, as far as slabs are given up today: only with the session of their daemon. */
+/* Device 4: a slab is given up with the session of its daemon, or evicted. */
 static void
 check_slabs(struct sim_device_host *dh)
 {
@@ -108,7 +112,8 @@ check_slabs(struct sim_device_host *dh)
 	for (uint32_t i = 0; i < d->arena.n_slabs; i++) {
 		const struct arena_slab *s = &d->arena.slabs[i];
 
-		if (dh->seen_state[i] == SLAB_STATE_MAPPED && s->state != SLAB_STATE_MAPPED &&
+		if (dh->seen_state[i] == SLAB_STATE_MAPPED && !slab_is_readable(d, i) &&
+		    dh->seen_evictions == d->stats.evictions &&
 		    sim_net_find(&dh->host.sim->net, dh->host.index,
 				 SIM_DEVICES_MAX + dh->seen_daemon[i]) &&
 		    d->remotes[dh->seen_daemon[i]].state == REMOTE_UP)
@@ -116,13 +121,14 @@ check_slabs(struct sim_device_host *dh)
 				 "device %u: slab %u was given up though its daemon is there",
 				 dh->index, i);
 		check_mapping(dh, i, s);
-		if (s->state == SLAB_STATE_MAPPED && d->remotes[s->daemon].state != REMOTE_UP)
+		if (slab_is_readable(d, i) && d->remotes[s->daemon].state != REMOTE_UP)
 			sim_fail(DEVICE_5,
 				 "device %u: slab %u is mapped on a daemon without session",
 				 dh->index, i);
 		dh->seen_state[i] = (uint8_t)s->state;
 		dh->seen_daemon[i] = (uint8_t)s->daemon;
 	}
+	dh->seen_evictions = d->stats.evictions;
 }
 
 void
@@ -132,7 +138,7 @@ oracle_device_turn(struct sim_device_host *dh)
 
 	for (uint32_t block = 0; block < a->n_blocks; block++) {
 		const struct arena_block *b = &a->blocks[block];
-		const bool is_mapped = a->slabs[block / a->slab_blocks].state == SLAB_STATE_MAPPED;
+		const bool is_mapped = slab_is_readable(dh->dev, block / a->slab_blocks);
 		uint32_t fresh = (is_mapped ? b->remote & ~dh->seen_remote[block] : 0) |
 				 (b->backup & ~dh->seen_backup[block]);
 
@@ -170,7 +176,7 @@ oracle_remote_written(struct sim *sim, struct sim_grant *g, uint64_t at, uint64_
 	if (!dh->dev || g->slab >= dh->dev->arena.n_slabs)
 		return;
 	s = &dh->dev->arena.slabs[g->slab];
-	if (s->state != SLAB_STATE_MAPPED || s->rkey != g->remote.rkey)
+	if (!slab_is_readable(dh->dev, g->slab) || s->rkey != g->remote.rkey)
 		return;
 	for (uint64_t p = at / PAGE_BYTES; p <= (at + length_bytes - 1) / PAGE_BYTES; p++)
 		oracle_copies_of(dh, g->slab * SIM_SLAB_PAGES + (uint32_t)p);

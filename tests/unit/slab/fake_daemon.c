@@ -133,16 +133,122 @@ granted_cb(void *arg, struct tp_grant *grant, int status)
 	fake_daemon_send(f, &msg);
 }
 
+struct fake_daemon_slab *
+fake_daemon_find(struct fake_daemon *f, uint32_t slab)
+{
+	for (uint32_t i = 0; i < f->n_slabs; i++)
+		if (f->slabs[i].grant && f->slabs[i].slab == slab)
+			return &f->slabs[i];
+	return NULL;
+}
+
+static void
+ask(struct fake_daemon *f, enum ctl_type type, uint32_t slab, uint32_t deadline_ms)
+{
+	const struct fake_daemon_slab *s = fake_daemon_find(f, slab);
+	struct ctl_msg msg = {.type = type, .request_id = ++f->n_requests};
+
+	assert(s && f->conn);
+	msg.u.evict = (struct ctl_evict){slab, s->generation, deadline_ms};
+	fake_daemon_send(f, &msg);
+}
+
+void
+fake_daemon_evict(struct fake_daemon *f, uint32_t slab, uint32_t deadline_ms)
+{
+	ask(f, CTL_EVICT, slab, deadline_ms);
+}
+
+void
+fake_daemon_check_activity(struct fake_daemon *f, uint32_t slab)
+{
+	ask(f, CTL_CHECK_ACTIVITY, slab, 0);
+}
+
+static void
+revoked_cb(void *arg, struct tp_grant *grant, int status)
+{
+	struct fake_daemon_slab *s = arg;
+	const struct ctl_msg answer = {
+		.type = CTL_UNMAPPED,
+		.request_id = s->unmap_request_id,
+		.u.unmap = {.slab = s->slab, .generation = s->generation},
+	};
+
+	(void)grant;
+	if (status < 0)
+		return; /* down() follows */
+	memset(s->memory, 0xdd, s->daemon->slab_bytes);
+	s->grant = NULL;
+	s->is_granted = false;
+	s->is_revoking = false;
+	if (s->unmap_request_id != 0)
+		fake_daemon_send(s->daemon, &answer);
+	s->unmap_request_id = 0;
+}
+
+void
+fake_daemon_revoke(struct fake_daemon_slab *s)
+{
+	assert(s->is_granted && !s->is_revoking);
+	s->is_revoking = true;
+	tp_revoke(s->grant, revoked_cb, s);
+}
+
+/* Whoever looks at its memory now finds garbage. */
+static void
+take_back(struct fake_daemon_slab *s)
+{
+	memset(s->memory, 0xdd, s->daemon->slab_bytes);
+	fake_daemon_revoke(s);
+}
+
+static void
+on_done(struct fake_daemon *f, const struct ctl_msg *in)
+{
+	struct fake_daemon_slab *s = fake_daemon_find(f, in->u.unmap.slab);
+
+	assert(in->request_id != 0 && in->request_id <= f->n_requests);
+	f->n_dones++;
+	f->done_id = in->request_id;
+	if (s && s->generation == in->u.unmap.generation && !s->is_revoking)
+		take_back(s);
+}
+
+static void
+on_unmap(struct fake_daemon *f, const struct ctl_msg *in)
+{
+	struct fake_daemon_slab *s = fake_daemon_find(f, in->u.unmap.slab);
+	const struct ctl_msg refused = {
+		.type = CTL_REFUSED,
+		.request_id = in->request_id,
+		.u.refused = {.reason = CTL_REASON_BAD_SLAB, .text = "not yours"},
+	};
+
+	f->n_unmaps++;
+	if (!s || s->generation != in->u.unmap.generation || s->is_revoking) {
+		fake_daemon_send(f, &refused);
+		return;
+	}
+	s->unmap_request_id = in->request_id;
+	take_back(s);
+}
+
 static void
 on_map(struct fake_daemon *f, const struct ctl_msg *in)
 {
-	const struct ctl_msg refused = {
+	struct ctl_msg refused = {
 		.type = CTL_REFUSED,
 		.request_id = in->request_id,
 		.u.refused = {.reason = CTL_REASON_NO_MEMORY, .text = "none"},
 	};
 
 	f->n_maps++;
+	if (fake_daemon_find(f, in->u.map.slab)) {
+		refused.u.refused.reason = CTL_REASON_BAD_SLAB;
+		fake_daemon_send(f, &refused);
+		return;
+	}
 	if (f->lie == LIE_MAP_MUTE)
 		return;
 	if (f->lie == LIE_GARBAGE) {
@@ -185,6 +291,17 @@ message_cb(void *arg, const void *bytes, size_t length)
 	case CTL_MAP:
 		on_map(f, &msg);
 		return;
+	case CTL_UNMAP:
+		on_unmap(f, &msg);
+		return;
+	case CTL_DONE:
+		on_done(f, &msg);
+		return;
+	case CTL_ACTIVITY:
+		assert(msg.request_id != 0 && msg.request_id <= f->n_requests);
+		f->n_activities++;
+		f->activity = msg.u.activity;
+		return;
 	case CTL_PING:
 		f->n_pings++;
 		if (f->lie == LIE_PING_MUTE)
@@ -208,6 +325,8 @@ down_cb(void *arg, int reason)
 			memset(f->slabs[i].memory, 0xee, f->slab_bytes);
 		f->slabs[i].grant = NULL;
 		f->slabs[i].is_granted = false;
+		f->slabs[i].is_revoking = false;
+		f->slabs[i].unmap_request_id = 0;
 	}
 	f->conn = NULL;
 }

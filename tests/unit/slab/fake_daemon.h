@@ -38,6 +38,8 @@ struct fake_daemon_slab {
 	uint32_t slab;		/* of the device, while granted */
 	uint32_t generation;
 	uint32_t request_id;
+	bool is_revoking;
+	uint32_t unmap_request_id; /* not 0: UNMAPPED follows the revocation */
 };
 
 struct fake_daemon {
@@ -64,6 +66,12 @@ struct fake_daemon {
 	struct tp_grant *epoch_grant;
 	uint32_t hello_id;
 	uint32_t n_pings;
+	uint32_t n_requests; /* EVICTs and CHECK_ACTIVITYs; the id of the newest */
+	uint32_t n_dones;
+	uint32_t done_id; /* of the newest DONE */
+	uint32_t n_unmaps;
+	uint32_t n_activities;
+	struct ctl_activity activity; /* the newest */
 };
 
 void fake_daemon_init(struct fake_daemon *f, struct fake_net *net, uint32_t index,
@@ -73,6 +81,13 @@ void fake_daemon_set_up(struct fake_daemon *f, bool up);
 /* Sends what the test likes. */
 void fake_daemon_send(struct fake_daemon *f, const struct ctl_msg *msg);
 uint32_t fake_daemon_lent(const struct fake_daemon *f);
+/* The slab that is lent as the device's @slab, or NULL. */
+struct fake_daemon_slab *fake_daemon_find(struct fake_daemon *f, uint32_t slab);
+/* EVICT and CHECK_ACTIVITY of @slab, which is lent.  DONE makes the memory garbage and revokes. */
+void fake_daemon_evict(struct fake_daemon *f, uint32_t slab, uint32_t deadline_ms);
+void fake_daemon_check_activity(struct fake_daemon *f, uint32_t slab);
+/* Takes the slab back without asking. */
+void fake_daemon_revoke(struct fake_daemon_slab *s);
 /* The memory of the device's slab; NULL when it is not lent. */
 const uint8_t *fake_daemon_memory(const struct fake_daemon *f, uint32_t slab);
 

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "slab/core.h"
 #include "world.h"
 
 #define STEPS 3000u
@@ -90,13 +91,38 @@ submit_any(struct run *r)
 		(void)world_submit(r->w, BACKEND_FLUSH, 0, 0, 0);
 }
 
+/* A slab that a daemon lends, or NULL. */
+static struct fake_daemon_slab *
+random_lent(struct run *r, uint32_t n_daemons)
+{
+	struct fake_daemon *f = world_daemon(r->w, rnd(r, n_daemons));
+	struct fake_daemon_slab *s = &f->slabs[rnd(r, f->n_slabs)];
+
+	return s->is_granted && !s->is_revoking ? s : NULL;
+}
+
+/* The daemon wants it back, takes it as it is, or the device gives it back. */
+static void
+evict_any(struct run *r, uint32_t n_daemons)
+{
+	struct fake_daemon_slab *s = random_lent(r, n_daemons);
+
+	if (rnd(r, 3) == 0)
+		(void)slab_evict_begin(world_device(r->w),
+				       rnd(r, (uint32_t)(r->size_bytes / SLAB_BYTES_MIN)));
+	else if (s && rnd(r, 4) == 0)
+		fake_daemon_revoke(s);
+	else if (s)
+		fake_daemon_evict(s->daemon, s->slab, 1 + rnd(r, rnd(r, 2) ? 20 : 3000));
+}
+
 static void
 fault_any(struct run *r, uint32_t n_daemons)
 {
 	static const int errors[] = {-EIO, -ENOSPC};
 	struct fake_daemon *f = world_daemon(r->w, rnd(r, n_daemons));
 
-	switch (rnd(r, 9)) {
+	switch (rnd(r, 13)) {
 	case 0:
 		world_daemon_kill(r->w, rnd(r, n_daemons), -ECONNRESET);
 		return;
@@ -122,6 +148,12 @@ fault_any(struct run *r, uint32_t n_daemons)
 		return;
 	case 7:
 		world_pass(r->w, (uint64_t)rnd(r, 3000) * NSEC_PER_MSEC);
+		return;
+	case 8:
+	case 9:
+	case 10:
+	case 11:
+		evict_any(r, n_daemons);
 		return;
 	default:
 		fake_net_fail(world_net(r->w), FAKE_GRANTED, -ENOMEM);

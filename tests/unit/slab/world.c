@@ -436,7 +436,7 @@ world_check_remote(struct world *w)
 		const struct arena_slab *s = &a->slabs[slab];
 		const uint8_t *memory;
 
-		if (s->state != SLAB_STATE_MAPPED || a->blocks[block].remote == 0)
+		if (!slab_is_readable(w->dev, slab) || a->blocks[block].remote == 0)
 			continue;
 		memory = fake_daemon_memory(&w->daemons[s->daemon], slab);
 		assert(memory);
@@ -450,6 +450,12 @@ world_check_remote(struct world *w)
 	}
 }
 
+static bool
+is_counted(const struct slab_device *d, uint32_t slab, const struct piece *p)
+{
+	return piece_slab(p) == slab && p->generation == d->arena.slabs[slab].generation;
+}
+
 static uint32_t
 ops_in_flight(const struct slab_device *d, uint32_t slab)
 {
@@ -458,7 +464,7 @@ ops_in_flight(const struct slab_device *d, uint32_t slab)
 	for (uint32_t i = 0; i < d->n_remotes; i++)
 		for (struct list *pos = d->remotes[i].ops.next; pos != &d->remotes[i].ops;
 		     pos = pos->next)
-			if (piece_slab(container_of(pos, struct piece, remote_node)) == slab)
+			if (is_counted(d, slab, container_of(pos, struct piece, remote_node)))
 				n++;
 	return n;
 }
@@ -469,8 +475,9 @@ unsafe_writes(const struct slab_device *d, uint32_t slab)
 	uint32_t n = 0;
 
 	for (uint32_t i = 0; i < d->arena.n_buffer_pages; i++)
-		if (!list_is_linked(&d->pieces[i].free_node) && d->pieces[i].is_unsafe &&
-		    piece_slab(&d->pieces[i]) == slab)
+		if (!list_is_linked(&d->pieces[i].free_node) &&
+		    d->pieces[i].unsafe_generation == d->arena.slabs[slab].generation &&
+		    d->pieces[i].unsafe_generation != 0 && piece_slab(&d->pieces[i]) == slab)
 			n++;
 	return n;
 }
