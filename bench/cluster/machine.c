@@ -269,6 +269,12 @@ device_event_cb(void *arg, enum slab_event_level level, const char *text)
 	(void)text;
 }
 
+static enum measure_side
+side_of(const struct machine *m)
+{
+	return m->is_wide ? MEASURE_WIDE : MEASURE_DEVICE;
+}
+
 /* When its slabs began to be placed, and how long it took. */
 static void
 watch_placements(struct machine *m)
@@ -287,7 +293,7 @@ watch_placements(struct machine *m)
 			continue;
 		}
 		if (state == SLAB_STATE_MAPPED && *since_ns != 0)
-			measure_placement(&m->world->measure, now_ns - *since_ns);
+			measure_placement(&m->world->measure, side_of(m), now_ns - *since_ns);
 		*since_ns = 0;
 	}
 }
@@ -304,9 +310,9 @@ device_turn(struct host *h)
 	next_ns = slab_device_advance(m->device, w->clock.now_ns);
 	guard_leave();
 	cpu_ns = cpu_now_ns() - start_ns;
-	measure_turn(&w->measure, MEASURE_DEVICE, cpu_ns);
+	measure_turn(&w->measure, side_of(m), cpu_ns);
 	if (m->is_placing || n_asked(h) != m->n_asked) {
-		measure_placement_cpu(&w->measure, MEASURE_DEVICE, cpu_ns);
+		measure_placement_cpu(&w->measure, side_of(m), cpu_ns);
 		watch_placements(m);
 	}
 	m->n_asked = n_asked(h);
@@ -321,7 +327,7 @@ device_heard(struct host *h, uint32_t type, uint64_t cpu_ns)
 
 	if (m->n_mapping == 0 || !is_of_placement(type))
 		return;
-	measure_placement_cpu(&h->world->measure, MEASURE_DEVICE, cpu_ns);
+	measure_placement_cpu(&h->world->measure, side_of(m), cpu_ns);
 	watch_placements(m);
 	m->is_placing = true;
 }
@@ -392,7 +398,8 @@ device_init(struct machine *m)
 	host_init(&m->device_host, w, m->index, device_turn);
 	m->device_host.heard = device_heard;
 	m->backup.ops = &disk_ops;
-	c.n_portals = m->index == 0 && w->opt.is_wide ? w->opt.n_machines - 1 : w->opt.n_portals;
+	m->is_wide = m->index == 0 && w->opt.is_wide;
+	c.n_portals = m->is_wide ? w->opt.n_machines - 1 : w->opt.n_portals;
 	portals = portals_choose(m, c.n_portals);
 	c.portals = portals;
 	c.arena = arena_map(slab_device_arena_bytes(&c));

@@ -37,6 +37,7 @@ struct machine {
 	struct world *world;
 	uint32_t index;
 	char address[12];
+	bool is_wide;		  /* its device knows every daemon */
 	struct sim_event tick_ev; /* of its load */
 	uint32_t n_ticks;
 

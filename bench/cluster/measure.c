@@ -124,10 +124,11 @@ measure_placement_cpu(struct measure *ms, enum measure_side side, uint64_t cpu_n
 }
 
 void
-measure_placement(struct measure *ms, uint64_t ns)
+measure_placement(struct measure *ms, enum measure_side side, uint64_t ns)
 {
 	if (!is_warm(ms))
 		return;
+	ms->n_placed[side]++;
 	if (ms->n_placements == ms->placements_room) {
 		ms->placements_room = ms->placements_room ? 2 * ms->placements_room : 1024;
 		ms->placements_ns = guard_realloc(ms->placements_ns,
@@ -186,17 +187,34 @@ static void
 report_placements(FILE *to, struct measure *ms)
 {
 	const uint32_t n = ms->n_placements;
-	const double n_or_1 = n > 0 ? n : 1;
 
 	if (n > 0)
 		qsort(ms->placements_ns, n, sizeof(*ms->placements_ns), compare_u32);
-	fprintf(to,
-		"\"placements\": {\"count\": %u, \"median_us\": %.1f, \"p99_us\": %.1f, "
-		"\"device_cpu_us\": %.2f, \"daemon_cpu_us\": %.2f},\n",
-		n, n > 0 ? ms->placements_ns[n / 2] * 1e-3 : 0,
-		n > 0 ? ms->placements_ns[(uint64_t)n * 99 / 100] * 1e-3 : 0,
-		(double)ms->placement_cpu_ns[MEASURE_DEVICE] * 1e-3 / n_or_1,
-		(double)ms->placement_cpu_ns[MEASURE_DAEMON] * 1e-3 / n_or_1);
+	fprintf(to, "\"placements\": {\"count\": %u, \"median_us\": %.1f, \"p99_us\": %.1f},\n", n,
+		n > 0 ? ms->placements_ns[n / 2] * 1e-3 : 0,
+		n > 0 ? ms->placements_ns[(uint64_t)n * 99 / 100] * 1e-3 : 0);
+}
+
+static double
+cpu_us_each(uint64_t cpu_ns, uint64_t n)
+{
+	return n > 0 ? (double)cpu_ns * 1e-3 / (double)n : 0;
+}
+
+static void
+report_cpu(FILE *to, const struct measure *ms)
+{
+	static const char *const names[] = {"device", "daemon", "wide_device"};
+
+	for (uint32_t i = 0; i < MEASURE_SIDES; i++) {
+		const uint64_t n_placed = i == MEASURE_DAEMON ? ms->n_placements : ms->n_placed[i];
+
+		fprintf(to,
+			"\"%s_cpu\": {\"turns\": %" PRIu64 ", \"turn_us\": %.3f, "
+			"\"placement_us\": %.2f},\n",
+			names[i], ms->n_turns[i], cpu_us_each(ms->turn_cpu_ns[i], ms->n_turns[i]),
+			cpu_us_each(ms->placement_cpu_ns[i], n_placed));
+	}
 }
 
 static void
@@ -250,7 +268,6 @@ report_totals(FILE *to, const struct world *w, const struct measure_totals *now)
 void
 measure_report(struct measure *ms, FILE *to)
 {
-	static const char *const sides[] = {"device", "daemon"};
 	const struct world *w = ms->world;
 	const struct options *o = &w->opt;
 	struct measure_totals now;
@@ -265,11 +282,7 @@ measure_report(struct measure *ms, FILE *to)
 	report_figures(to, "with", mean_of(ms, true));
 	report_messages(to, w, &now, o->seconds - o->warmup_seconds);
 	report_placements(to, ms);
-	for (uint32_t i = 0; i < MEASURE_SIDES; i++)
-		fprintf(to, "\"%s_turns\": %" PRIu64 ", \"%s_turn_cpu_us\": %.3f,\n", sides[i],
-			ms->n_turns[i], sides[i],
-			(double)ms->turn_cpu_ns[i] * 1e-3 /
-				(double)(ms->n_turns[i] > 0 ? ms->n_turns[i] : 1));
+	report_cpu(to, ms);
 	report_series(to, ms);
 	report_loads(to, "loads_without", ms->loads_without, o->n_machines);
 	report_loads(to, "loads_with", ms->loads_with, o->n_machines);

@@ -19,6 +19,7 @@ struct world;
 enum measure_side {
 	MEASURE_DEVICE = 0,
 	MEASURE_DAEMON,
+	MEASURE_WIDE, /* the device that knows every daemon */
 	MEASURE_SIDES,
 };
 
@@ -58,7 +59,8 @@ struct measure {
 	uint64_t n_turns[MEASURE_SIDES];
 	uint64_t turn_cpu_ns[MEASURE_SIDES];
 	uint64_t placement_cpu_ns[MEASURE_SIDES];
-	uint32_t *placements_ns; /* in virtual time */
+	uint64_t n_placed[MEASURE_SIDES]; /* of devices */
+	uint32_t *placements_ns;	  /* in virtual time */
 	uint32_t n_placements;
 	uint32_t placements_room;
 };
@@ -69,7 +71,7 @@ void measure_turn(struct measure *ms, enum measure_side side, uint64_t cpu_ns);
 /* Work for placements took @cpu_ns. */
 void measure_placement_cpu(struct measure *ms, enum measure_side side, uint64_t cpu_ns);
 /* A slab was mapped, @ns after its placement began. */
-void measure_placement(struct measure *ms, uint64_t ns);
+void measure_placement(struct measure *ms, enum measure_side side, uint64_t ns);
 void measure_report(struct measure *ms, FILE *to);
 
 #endif /* BENCH_CLUSTER_MEASURE_H */

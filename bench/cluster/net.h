@@ -22,6 +22,9 @@
 struct world;
 
 #define NET_MESSAGE_TYPES 32u
+/* One way of a message, and what a page operation takes beside its bytes: a fast RDMA network. */
+#define NET_WAY_MIN_NS 2000u
+#define NET_WAY_MAX_NS 6000u
 /* As the base of a region: memory that nobody looks at. */
 #define NET_BYTES_NONE ((void *)1)
 
@@ -50,6 +53,9 @@ struct net {
 };
 
 void net_init(struct net *n);
+/* Queues @ev. */
+void net_after(struct world *w, struct sim_event *ev, uint64_t least_ns, uint64_t most_ns);
+void net_after_way(struct world *w, struct sim_event *ev);
 void host_init(struct host *h, struct world *w, uint32_t machine, uint64_t (*turn)(struct host *h));
 /* Something happened here: a turn follows. */
 void host_touch(struct host *h);
