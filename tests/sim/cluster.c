@@ -205,10 +205,15 @@ daemons_are_not_stopping(struct sim *sim)
 static bool
 sessions_are_up(struct sim *sim)
 {
-	for (uint32_t i = 0; i < sim->plan.n_devices; i++)
-		for (uint32_t k = 0; k < sim->plan.n_daemons; k++)
-			if (sim->devices[i].dev->remotes[k].state != REMOTE_UP)
-				return false;
+	for (uint32_t i = 0; i < sim->plan.n_devices; i++) {
+		const struct slab_device *d = sim->devices[i].dev;
+		uint32_t n_up = 0;
+
+		for (uint32_t k = 0; k < d->n_remotes; k++)
+			n_up += d->remotes[k].state == REMOTE_UP && !d->remotes[k].is_leaving;
+		if (n_up < sim->plan.n_daemons)
+			return false;
+	}
 	return true;
 }
 
@@ -399,7 +404,8 @@ slabs_are_back(struct sim *sim)
 		struct daemon_stats s;
 
 		daemon_get_stats(sim->daemons[i].daemon, &s);
-		if (s.slabs_free + s.slabs_lost != s.slabs_max || s.connections > 0)
+		if (s.slabs_mapped + s.slabs_pending + s.connections > 0 ||
+		    s.slabs_free + s.slabs_lost < s.slabs_target)
 			return false;
 	}
 	return true;

@@ -52,6 +52,7 @@ end(struct sim_daemon_host *dh)
 
 	h->is_up = false;
 	sim_clock_cancel(&h->sim->clock, &h->wake_ev);
+	sim_clock_cancel(&h->sim->clock, &dh->look_ev);
 	dh->daemon = daemon_free(dh->daemon);
 	sim_memory_drop_all(&dh->memory);
 	if (tp_region_release(dh->epoch_region) < 0)
@@ -78,6 +79,62 @@ turn(struct sim_host *h)
 	return UINT64_MAX;
 }
 
+static uint32_t
+held_slabs(const struct sim_daemon_host *dh)
+{
+	const struct sim_memory *m = &dh->memory;
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; dh->host.is_up && i < m->n_slots; i++)
+		n += m->slots[i].region != NULL;
+	return n;
+}
+
+uint32_t
+sim_daemon_available(const struct sim_daemon_host *dh)
+{
+	const uint32_t spare = dh->host.sim->plan.spare_slabs[dh->index];
+	const uint32_t used = dh->others_slabs + held_slabs(dh);
+
+	return SIM_HEADROOM_SLABS + spare > used ? SIM_HEADROOM_SLABS + spare - used : 0;
+}
+
+static void
+look_cb(struct sim_event *ev)
+{
+	struct sim_daemon_host *dh = container_of(ev, struct sim_daemon_host, look_ev);
+	struct sim *sim = dh->host.sim;
+	const struct daemon_memory memory = {
+		.total_bytes = SIM_HOST_SLABS * SIM_SLAB_BYTES,
+		.available_bytes = sim_daemon_available(dh) * SIM_SLAB_BYTES,
+		.psi_centi = dh->psi_centi,
+	};
+
+	if (sim_host_is_late(&dh->host, ev))
+		return;
+	guard_enter();
+	daemon_host_memory(dh->daemon, &memory);
+	guard_leave();
+	oracle_daemon_memory(sim, dh);
+	sim_host_touch(&dh->host);
+	/* Afterwards nothing happens for long that this is about. */
+	sim_clock_at(&sim->clock, ev,
+		     sim_now(sim) + sim->plan.period_ns + (sim->is_healed ? NSEC_PER_SEC / 10 : 0));
+}
+
+void
+sim_daemon_set_memory(struct sim_daemon_host *dh, uint32_t n_short, uint32_t psi_centi)
+{
+	const uint32_t spare = dh->host.sim->plan.spare_slabs[dh->index];
+	const uint32_t held = held_slabs(dh);
+
+	/* As if nobody gave anything back. */
+	dh->others_slabs = n_short > 0 ? (spare > held ? spare - held : 0) + n_short : 0;
+	dh->psi_centi = psi_centi;
+	SIM_TRACE(dh->host.sim, "daemon %u: %u slabs are available, pressure %u", NULL, dh->index,
+		  sim_daemon_available(dh), psi_centi);
+}
+
 void
 sim_daemon_init(struct sim_daemon_host *dh, struct sim *sim, uint32_t index)
 {
@@ -86,6 +143,10 @@ sim_daemon_init(struct sim_daemon_host *dh, struct sim *sim, uint32_t index)
 	dh->daemon = NULL;
 	dh->is_stopping = false;
 	dh->is_stopped = false;
+	dh->look_ev = (struct sim_event){.fire = look_cb};
+	dh->others_slabs = 0;
+	dh->psi_centi = 0;
+	dh->short_ns = 0;
 }
 
 void
@@ -97,7 +158,7 @@ sim_daemon_start(struct sim_daemon_host *dh)
 		.slab_bytes = SIM_SLAB_BYTES,
 		.max_slabs = p->pool_slabs[dh->index],
 		.max_slabs_client = p->client_slabs[dh->index],
-		.headroom_bytes = 4 * SIM_SLAB_BYTES,
+		.headroom_bytes = SIM_HEADROOM_SLABS * SIM_SLAB_BYTES,
 		.beta_milli = 200,
 		.psi_limit_centi = 1000,
 		.max_clients = p->max_clients,
@@ -130,6 +191,8 @@ sim_daemon_start(struct sim_daemon_host *dh)
 	r = tp_listen(dh->host.tp, "0", daemon_incoming, dh->daemon, &dh->listener);
 	assert(r == 0);
 	(void)r;
+	if (p->has_control)
+		sim_clock_at(&sim->clock, &dh->look_ev, sim_now(sim));
 	sim_host_touch(&dh->host);
 }
 

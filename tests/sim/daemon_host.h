@@ -22,7 +22,16 @@ struct sim_daemon_host {
 	struct tp_region *epoch_region;
 	bool is_stopping;
 	bool is_stopped; /* daemon_stop() has ended */
+
+	struct sim_event look_ev; /* the next look at the host's memory */
+	uint32_t others_slabs;	  /* memory of other programs that is usually free, in slabs */
+	uint32_t psi_centi;
+	uint64_t short_ns; /* since when it is below the headroom without a pause; 0: it is not */
 };
+
+/* In slabs. */
+#define SIM_HOST_SLABS 64u
+#define SIM_HEADROOM_SLABS 4u
 
 void sim_daemon_init(struct sim_daemon_host *dh, struct sim *sim, uint32_t index);
 void sim_daemon_start(struct sim_daemon_host *dh);
@@ -30,5 +39,10 @@ void sim_daemon_start(struct sim_daemon_host *dh);
 void sim_daemon_kill(struct sim_daemon_host *dh, bool is_told);
 /* An orderly end; is_up is false when it is over. */
 void sim_daemon_stop(struct sim_daemon_host *dh);
+
+/* Other programs take so much that @n_short slabs are missing at the headroom; 0: they do not. */
+void sim_daemon_set_memory(struct sim_daemon_host *dh, uint32_t n_short, uint32_t psi_centi);
+/* Memory that is available, in slabs. */
+uint32_t sim_daemon_available(const struct sim_daemon_host *dh);
 
 #endif /* TESTS_SIM_DAEMON_HOST_H */

@@ -207,6 +207,7 @@ core_end(struct sim_device_host *dh)
 	h->tp = NULL;
 	dh->is_stopping = false;
 	dh->is_stopped = false;
+	dh->is_told_to_stop = false;
 	dh->must_crash = false;
 	dh->n_waiting = 0;
 	dh->is_starved = false;
@@ -308,6 +309,38 @@ turn(struct sim_host *h)
 	return next_ns;
 }
 
+/* Returns their number. */
+static uint32_t
+portals_fill(struct sim_device_host *dh)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < SIM_DAEMONS_MAX; i++)
+		if (dh->portal_mask & 1u << i)
+			dh->portals[n++] = (struct slab_portal){dh->host.tp, dh->addresses[i]};
+	return n;
+}
+
+void
+sim_device_set_portal(struct sim_device_host *dh, uint32_t daemon, bool is_there)
+{
+	uint32_t n;
+	int r;
+
+	dh->portal_mask &= ~(1u << daemon);
+	dh->portal_mask |= is_there ? 1u << daemon : 0;
+	dh->down_ns[daemon] = 0; /* a new portal is tried at once */
+	if (!dh->dev || dh->is_told_to_stop)
+		return;
+	n = portals_fill(dh);
+	guard_enter();
+	r = slab_device_set_portals(dh->dev, dh->portals, n);
+	guard_leave();
+	assert(r == 0);
+	(void)r;
+	sim_host_touch(&dh->host);
+}
+
 static void
 start_cb(struct sim_event *ev)
 {
@@ -332,19 +365,30 @@ sim_device_init(struct sim_device_host *dh, struct sim *sim, uint32_t index)
 		.op_timeout_ns = p->op_timeout_ns,
 		.connect_timeout_ns = p->connect_timeout_ns,
 		.ping_ns = p->ping_ns,
-		.probe_ns = p->ping_ns,
+		.hedge_ns = p->hedge_ns,
+		.probe_ns = p->probe_ns,
+		.control_timeout_ns = p->control_timeout_ns,
 		.retry_ns = p->retry_ns,
 		.retry_max_ns = p->retry_max_ns,
+		.refill_rate = p->refill_rate,
 		.hot_slab = p->hot_slab,
 		.alpha = 0.2,
-		.period_ns = NSEC_PER_SEC,
+		.period_ns = p->period_ns,
 		.name = index == 0 ? "swap0" : "swap1",
 		.portals = dh->portals,
-		.n_portals = p->n_daemons,
+		.max_portals = p->n_daemons,
+		.leave_timeout_ns = 2 * p->op_timeout_ns,
 		.entropy = entropy_cb,
 		.event = event_cb,
 		.arg = dh,
 	};
+	dh->portal_mask = (1u << p->n_daemons) - 1;
+	for (uint32_t i = 0; i < p->n_faults; i++) {
+		const struct plan_fault *pf = &p->faults[i];
+
+		if (pf->kind == FAULT_PORTAL_ADDED && pf->device == index && !pf->is_dropped)
+			dh->portal_mask &= ~(1u << pf->daemon);
+	}
 	dh->config.client_id[0] = (uint8_t)(1 + index);
 	if (p->has_psk)
 		sim_psk(&dh->config.psk);
@@ -364,6 +408,7 @@ sim_device_init(struct sim_device_host *dh, struct sim *sim, uint32_t index)
 	dh->start_ev = (struct sim_event){.fire = start_cb};
 	dh->is_stopping = false;
 	dh->is_stopped = false;
+	dh->is_told_to_stop = false;
 	dh->crash_at_ack = false;
 	dh->must_crash = false;
 	memset(dh->n_buffer_users, 0, sizeof(dh->n_buffer_users));
@@ -381,11 +426,10 @@ sim_device_start(struct sim_device_host *dh)
 	dh->host.is_up = true;
 	dh->host.paused_until_ns = 0;
 	dh->host.tp = sim_tp_new(&sim->net, &dh->host);
-	for (uint32_t i = 0; i < sim->plan.n_daemons; i++) {
+	for (uint32_t i = 0; i < sim->plan.n_daemons; i++)
 		(void)snprintf(dh->addresses[i], sizeof(dh->addresses[i]), "%u",
 			       SIM_DEVICES_MAX + i);
-		dh->portals[i] = (struct slab_portal){dh->host.tp, dh->addresses[i]};
-	}
+	dh->config.n_portals = portals_fill(dh);
 	/* The buffers need not be zeroed: a read that is answered with what was there is found. */
 	memset(dh->arena, 0, dh->arena_bytes - SLAB_BUFFER_BYTES_MIN);
 	r = slab_device_new(&dh->config, &dh->disk.backup, &dh->dev);

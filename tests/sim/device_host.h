@@ -45,7 +45,8 @@ struct sim_device_host {
 	struct slab_device_config config;
 	struct slab_portal portals[SIM_DAEMONS_MAX];
 	char addresses[SIM_DAEMONS_MAX][8];
-	uint8_t *arena; /* kept from run to run */
+	uint32_t portal_mask; /* daemons that it is told of */
+	uint8_t *arena;	      /* kept from run to run */
 	uint64_t arena_bytes;
 	struct sim_disk disk;
 	struct sim_pages pages; /* what each page may hold */
@@ -86,6 +87,9 @@ void sim_device_crash(struct sim_device_host *dh, bool is_power, uint64_t pause_
 void sim_device_stop(struct sim_device_host *dh);
 /* Everything is freed. */
 void sim_device_end(struct sim_device_host *dh);
+
+/* It is told of @daemon, or not any more; from now on. */
+void sim_device_set_portal(struct sim_device_host *dh, uint32_t daemon, bool is_there);
 
 /* Submits an op of the plan, or lets it wait for a buffer. */
 void sim_device_op(struct sim_device_host *dh, uint32_t op);

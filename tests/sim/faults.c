@@ -178,6 +178,34 @@ disk_fault(struct sim *sim, const struct plan_fault *pf)
 	}
 }
 
+/* What the fault has done to the cluster's shape: portals, and the memory of hosts. */
+static void
+control_fault(struct sim *sim, const struct plan_fault *pf, bool is_on)
+{
+	struct sim_device_host *dh = &sim->devices[pf->device];
+	struct sim_daemon_host *daemon = &sim->daemons[pf->daemon];
+
+	switch (pf->kind) {
+	case FAULT_PORTAL_ADDED:
+		if (is_on)
+			sim_device_set_portal(dh, pf->daemon, true);
+		break;
+	case FAULT_PORTAL_BACK:
+	case FAULT_PORTAL_REMOVED:
+		sim_device_set_portal(dh, pf->daemon, !is_on);
+		break;
+	case FAULT_MEMORY_SHORT:
+		sim_daemon_set_memory(daemon, is_on ? 1 + pf->value % 8 : 0, 0);
+		break;
+	case FAULT_MEMORY_PRESSURE:
+		sim_daemon_set_memory(daemon, 0, is_on ? 100 * (pf->value % 100) : 0);
+		break;
+	default:
+		return;
+	}
+	sim->counts[pf->kind] += is_on ? 1 : 0;
+}
+
 static void
 begin_cb(struct sim_event *ev)
 {
@@ -192,7 +220,7 @@ begin_cb(struct sim_event *ev)
 	if (pf->kind <= FAULT_DAEMON_SLOW || pf->kind == FAULT_CONNECT_REFUSED ||
 	    pf->kind == FAULT_REVOKE_FAILS || pf->kind == FAULT_GRANT_SLOW)
 		sim_host_trouble(sim_host_at(sim, daemon_host(pf)), felt_ns);
-	if (pf->kind == FAULT_SERVER_SLOW || (pf->kind >= FAULT_CRASH && pf->kind < FAULT_KINDS))
+	if (pf->kind == FAULT_SERVER_SLOW || (pf->kind >= FAULT_CRASH && pf->kind <= FAULT_RESTART))
 		sim_host_trouble(&sim->devices[pf->device].host, felt_ns);
 	if (pf->kind == FAULT_NET_SLOW || pf->kind == FAULT_NET_STUCK)
 		link_slow(sim, pf, true);
@@ -200,6 +228,8 @@ begin_cb(struct sim_event *ev)
 		link_block(sim, pf, true);
 	else if (pf->kind >= FAULT_DISK_WRITE && pf->kind <= FAULT_BURST)
 		disk_fault(sim, pf);
+	else if (pf->kind >= FAULT_PORTAL_ADDED)
+		control_fault(sim, pf, true);
 	else if (pf->kind >= FAULT_CRASH || pf->kind == FAULT_SERVER_SLOW)
 		server_fault(sim, pf);
 	else
@@ -224,6 +254,8 @@ end(struct sim_fault_run *f)
 		  pf->kind == FAULT_DAEMON_STOP) &&
 		 !sim->daemons[pf->daemon].host.is_up)
 		sim_daemon_start(&sim->daemons[pf->daemon]);
+	else if (pf->kind >= FAULT_PORTAL_ADDED)
+		control_fault(sim, pf, false);
 }
 
 static void
@@ -272,6 +304,9 @@ faults_heal(struct sim *sim)
 	for (uint32_t i = 0; i < sim->plan.n_daemons; i++) {
 		sim->daemons[i].memory.fail_fills_ns = 0;
 		sim->daemons[i].memory.fail_zeros = 0;
+		sim_daemon_set_memory(&sim->daemons[i], 0, 0);
+		for (uint32_t k = 0; k < sim->plan.n_devices; k++)
+			sim_device_set_portal(&sim->devices[k], i, true);
 	}
 	for (uint32_t i = 0; i < sim->plan.n_devices; i++) {
 		sim_disk_heal(&sim->devices[i].disk);

@@ -5,6 +5,7 @@
  *
  *   oracle_requests.c    answers: device 1, 6, 7 and durability
  *   oracle_copies.c      the bits of the page map and the copies they speak of: device 2, 4
+ *   oracle_evict.c       slabs that are given up, and memory that is given back: device 4, daemon 3
  *   oracle_buffers.c     buffers and the operations that use them: device 3
  *   oracle_sessions.c    device 5: sessions end for a reason and begin again in time
  *   oracle_daemons.c     daemon 1 to 5
@@ -17,6 +18,7 @@
 #include <stdint.h>
 
 struct backup_op;
+struct ctl_msg;
 struct sim;
 struct sim_conn;
 struct sim_daemon_host;
@@ -37,6 +39,8 @@ void oracle_crashed(struct sim_device_host *dh, bool is_power);
 void oracle_stopped(struct sim_device_host *dh, int status);
 
 /* oracle_copies.c */
+/* The daemon in slot @slot of the device, as its index. */
+uint32_t oracle_daemon_in(const struct sim_device_host *dh, uint32_t slot);
 void oracle_device_started(struct sim_device_host *dh);
 void oracle_device_turn(struct sim_device_host *dh);
 void oracle_copies_of(struct sim_device_host *dh, uint32_t page);
@@ -44,6 +48,17 @@ void oracle_all_copies(struct sim_device_host *dh);
 void oracle_remote_written(struct sim *sim, struct sim_grant *g, uint64_t at,
 			   uint64_t length_bytes);
 void oracle_backup_write(struct sim *sim, uint32_t device, const struct backup_op *op);
+
+/* Its remote bit is set, and its slab can be reached. */
+bool oracle_has_remote(struct sim_device_host *dh, uint32_t page);
+
+/* oracle_evict.c */
+/* A device sends DONE or UNMAP. */
+void oracle_given_up(struct sim *sim, const struct sim_conn *c, const struct ctl_msg *msg);
+/* A device closes the session with a daemon whose portal was removed. */
+void oracle_left(struct sim *sim, const struct sim_conn *c);
+/* The memory of a daemon's host was looked at. */
+void oracle_daemon_memory(struct sim *sim, struct sim_daemon_host *dh);
 
 /* oracle_buffers.c */
 void oracle_buffer_use(struct sim *sim, const struct sim_host *h, const void *buf,
@@ -66,6 +81,8 @@ void oracle_op_age(struct sim *sim, const struct sim_conn *c, uint64_t posted_ns
 void oracle_post(struct sim *sim, const struct sim_conn *c, const struct tp_op *op);
 
 /* oracle_daemons.c */
+/* What the daemon's end @c has lent and told of, or NULL. */
+struct sim_grant *oracle_find_grant(const struct sim_conn *c, uint32_t slab, uint32_t generation);
 void oracle_message_out(struct sim *sim, struct sim_conn *c, const void *bytes,
 			size_t length_bytes);
 void oracle_grant(struct sim *sim, const struct sim_region *rg);

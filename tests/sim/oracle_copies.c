@@ -4,6 +4,7 @@
  * looked at when its bit appears, when a change of it is answered, and when its
  * remote memory changes.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "sim/bump.h"
@@ -12,6 +13,12 @@
 #include "sim/oracle.h"
 #include "sim/world.h"
 #include "slab/core.h"
+
+uint32_t
+oracle_daemon_in(const struct sim_device_host *dh, uint32_t slot)
+{
+	return (uint32_t)strtoul(dh->dev->remotes[slot].address, NULL, 10) - SIM_DEVICES_MAX;
+}
 
 /* The memory of @page on its daemon, or NULL: the session is at its end, or was; or the slab
  * is on its way back and the daemon may have taken it. */
@@ -27,7 +34,8 @@ remote_page(struct sim_device_host *dh, uint32_t page)
 
 	if (!slab_is_readable(dh->dev, slab))
 		return NULL;
-	c = sim_net_find(&dh->host.sim->net, dh->host.index, SIM_DEVICES_MAX + s->daemon);
+	c = sim_net_find(&dh->host.sim->net, dh->host.index,
+			 SIM_DEVICES_MAX + oracle_daemon_in(dh, s->daemon));
 	if (!c || !c->peer || c->peer->is_ending)
 		return NULL;
 	g = sim_net_grant_at(c->peer, s->rkey, addr, PAGE_BYTES);
@@ -58,6 +66,14 @@ check_backup(struct sim_device_host *dh, uint32_t page)
 			 dh->disk.bytes + (size_t)page * PAGE_BYTES, &q))
 		sim_fail(DEVICE_2, "device %u: page %u has its backup bit and not its newest bytes",
 			 dh->index, page);
+}
+
+bool
+oracle_has_remote(struct sim_device_host *dh, uint32_t page)
+{
+	const struct arena_block *b = &dh->dev->arena.blocks[page / BLOCK_PAGES];
+
+	return (b->remote & 1u << page % BLOCK_PAGES) && remote_page(dh, page) != NULL;
 }
 
 void
@@ -115,7 +131,7 @@ check_slabs(struct sim_device_host *dh)
 		if (dh->seen_state[i] == SLAB_STATE_MAPPED && !slab_is_readable(d, i) &&
 		    dh->seen_evictions == d->stats.evictions &&
 		    sim_net_find(&dh->host.sim->net, dh->host.index,
-				 SIM_DEVICES_MAX + dh->seen_daemon[i]) &&
+				 SIM_DEVICES_MAX + oracle_daemon_in(dh, dh->seen_daemon[i])) &&
 		    d->remotes[dh->seen_daemon[i]].state == REMOTE_UP)
 			sim_fail(DEVICE_4,
 				 "device %u: slab %u was given up though its daemon is there",

@@ -21,8 +21,8 @@ oracle_grant(struct sim *sim, const struct sim_region *rg)
 		sim_fail(DAEMON_1, "a slab is lent that was not zeroed");
 }
 
-static struct sim_grant *
-find_grant(const struct sim_conn *c, uint32_t slab, uint32_t generation)
+struct sim_grant *
+oracle_find_grant(const struct sim_conn *c, uint32_t slab, uint32_t generation)
 {
 	struct list *pos;
 
@@ -41,12 +41,13 @@ oracle_message_out(struct sim *sim, struct sim_conn *c, const void *bytes, size_
 	struct ctl_msg msg;
 	struct sim_grant *g;
 
-	(void)sim;
 	if (ctl_decode(bytes, length_bytes, &msg) < 0)
 		return;
 	if (c->is_client) {
 		if (msg.type == CTL_PING)
 			c->no_ping_ns = 0;
+		if (msg.type == CTL_DONE || msg.type == CTL_UNMAP)
+			oracle_given_up(sim, c, &msg);
 		return;
 	}
 	if (msg.type == CTL_MR_INFO) {
@@ -60,7 +61,7 @@ oracle_message_out(struct sim *sim, struct sim_conn *c, const void *bytes, size_
 		g->generation = msg.u.mr_info.generation;
 	}
 	if (msg.type == CTL_UNMAPPED) {
-		g = find_grant(c, msg.u.unmap.slab, msg.u.unmap.generation);
+		g = oracle_find_grant(c, msg.u.unmap.slab, msg.u.unmap.generation);
 		if (g)
 			sim_fail(DAEMON_2, "UNMAPPED of slab %u, and its grant is alive",
 				 msg.u.unmap.slab);

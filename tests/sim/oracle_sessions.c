@@ -48,6 +48,8 @@ oracle_down(struct sim *sim, const struct sim_conn *c)
 	if (c->tp->host->index >= SIM_DEVICES_MAX)
 		return;
 	dh = &sim->devices[c->tp->host->index];
+	if (!(dh->portal_mask & 1u << (c->target - SIM_DEVICES_MAX)))
+		return;
 	dh->down_ns[c->target - SIM_DEVICES_MAX] = sim_now(sim);
 	dh->was_ponged[c->target - SIM_DEVICES_MAX] = c->has_pong;
 }
@@ -67,6 +69,11 @@ oracle_close(struct sim *sim, struct sim_conn *c)
 
 	if (!c->is_joined || device >= SIM_DEVICES_MAX || is_troubled(sim, c))
 		return;
+	if (c->is_client &&
+	    !(sim->devices[device].portal_mask & 1u << (c->target - SIM_DEVICES_MAX))) {
+		oracle_left(sim, c);
+		return;
+	}
 	if (c->is_client ? sim->devices[device].is_stopping
 			 : sim->daemons[here - SIM_DEVICES_MAX].is_stopping)
 		return;

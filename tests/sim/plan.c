@@ -40,6 +40,11 @@ static const char *const fault_names[FAULT_KINDS] = {
 	[FAULT_POWER] = "server-power-loss",
 	[FAULT_CRASH_AT_ACK] = "crash-at-ack",
 	[FAULT_RESTART] = "server-restart",
+	[FAULT_PORTAL_ADDED] = "portal-added",
+	[FAULT_PORTAL_REMOVED] = "portal-removed",
+	[FAULT_PORTAL_BACK] = "portal-removed-and-added",
+	[FAULT_MEMORY_SHORT] = "memory-short",
+	[FAULT_MEMORY_PRESSURE] = "memory-pressure",
 };
 
 const char *
@@ -104,6 +109,20 @@ make_control(struct plan *p)
 	struct rng r = rng_of(p->seed, 1000);
 
 	p->hot_slab = rng_percent(&r, 75) ? 0 : 2 + rng_below(&r, 19);
+	p->has_control = rng_percent(&r, 50);
+	p->period_ns = NSEC_PER_SEC;
+	p->probe_ns = p->ping_ns;
+	for (uint32_t i = 0; i < SIM_DAEMONS_MAX; i++)
+		p->spare_slabs[i] = SIM_POOL_MAX + 2;
+	if (!p->has_control)
+		return;
+	p->refill_rate = PICK(&r, 1024 * 1024, 0, 1, 8, 64, 1024);
+	p->period_ns = 2 * NSEC_PER_MSEC + p->end_ns / PICK(&r, 1, 4, 10, 40);
+	p->hedge_ns = p->op_timeout_ns * PICK(&r, 1, 0, 1, 2, 5) / 10;
+	p->probe_ns = p->ping_ns * PICK(&r, 1, 0, 1, 2, 4) / 2;
+	p->control_timeout_ns = p->op_timeout_ns * PICK(&r, 1, 0, 2, 10);
+	for (uint32_t i = 0; i < SIM_DAEMONS_MAX; i++)
+		p->spare_slabs[i] = 1 + rng_below(&r, SIM_POOL_MAX + 2);
 }
 
 struct making {
@@ -228,7 +247,7 @@ choose_kinds(struct making *m)
 	} else if (what < 70) {
 		m->n_kinds = 2 + rng_below(&m->r, 3);
 		for (uint32_t i = 0; i < m->n_kinds; i++)
-			m->kinds[i] = (enum fault_kind)rng_below(&m->r, FAULT_KINDS);
+			m->kinds[i] = (enum fault_kind)rng_below(&m->r, FAULT_PORTAL_ADDED);
 	} else {
 		m->n_kinds = 3;
 		m->kinds[0] = disks[rng_below(&m->r, 4)];
@@ -252,7 +271,7 @@ make_fault(struct making *m, struct plan_fault *f)
 				       rng_percent(r, 50) ? 4 * p->disk_ns : p->op_timeout_ns / 2);
 	f->until_ns = f->at_ns + rng_between(r, 1000, 2 * scale[rng_below(r, 3)]);
 	f->kind = m->n_kinds > 0 ? m->kinds[rng_below(r, m->n_kinds)]
-				 : (enum fault_kind)rng_below(r, FAULT_KINDS);
+				 : (enum fault_kind)rng_below(r, FAULT_PORTAL_ADDED);
 	f->device = rng_below(r, p->n_devices);
 	f->daemon = p->n_daemons > 0 ? rng_below(r, p->n_daemons) : 0;
 	f->value = rng_below(r, 1000);
@@ -346,6 +365,40 @@ make_moves(struct making *m)
 	}
 }
 
+static void
+make_control_fault(struct plan *p, struct rng *r, struct plan_fault *f)
+{
+	const uint64_t spans_ns[] = {p->end_ns / 8, p->op_timeout_ns * 2, p->period_ns * 3,
+				     p->end_ns};
+
+	*f = (struct plan_fault){
+		.at_ns = rng_between(r, 0, p->end_ns),
+		.kind = (enum fault_kind)(FAULT_PORTAL_ADDED +
+					  rng_below(r, FAULT_KINDS - FAULT_PORTAL_ADDED)),
+		.device = rng_below(r, p->n_devices),
+		.daemon = rng_below(r, p->n_daemons),
+		.value = 1 + rng_below(r, 1000),
+	};
+	f->until_ns = f->at_ns + rng_between(r, 1000, 1000 + spans_ns[rng_below(r, 4)]);
+	if (f->kind == FAULT_PORTAL_ADDED || f->kind == FAULT_PORTAL_REMOVED)
+		f->until_ns = 2 * p->end_ns + 1; /* never, that is: when all is healed */
+	if (f->kind == FAULT_PORTAL_BACK && rng_percent(r, 40))
+		f->until_ns = f->at_ns + rng_between(r, 1, 20 * p->net_ns);
+}
+
+/* Apart again, and last. */
+static void
+make_control_faults(struct plan *p)
+{
+	struct rng r = rng_of(p->seed, 1001);
+	uint32_t n = 1 + rng_below(&r, rng_percent(&r, 70) ? 3 : 9);
+
+	if (!p->has_control || p->n_daemons == 0)
+		return;
+	for (; n > 0 && p->n_faults < SIM_FAULTS_MAX; n--)
+		make_control_fault(p, &r, &p->faults[p->n_faults++]);
+}
+
 void
 plan_make(struct plan *p, uint64_t seed)
 {
@@ -379,6 +432,7 @@ plan_make(struct plan *p, uint64_t seed)
 	if (p->n_daemons > 1 && rng_percent(r, 8))
 		make_moves(&m);
 	p->is_backup_broken = rng_percent(r, 15);
+	make_control_faults(p);
 }
 
 void
@@ -388,16 +442,21 @@ plan_print(const struct plan *p, FILE *out)
 		"settings: %u devices of %u MiB, %u daemons, %u foreign clients, ack %s, zero %d, "
 		"discard %d, psk %d, op_timeout %" PRIu64 " ms, connect_timeout %" PRIu64
 		" ms, ping %" PRIu64 " ms, retry %" PRIu64 " to %" PRIu64 " ms, net %" PRIu64
-		" us, disk %" PRIu64 " us, lag %" PRIu64 " us, broken backup %d, hot_slab %u\n",
+		" us, disk %" PRIu64 " us, lag %" PRIu64 " us, broken backup %d, hot_slab %u\n"
+		"control %d: refill %" PRIu64 " MiB/s, period %" PRIu64 " us, hedge %" PRIu64
+		" us, probe %" PRIu64 " us, control_timeout %" PRIu64 " ms\n",
 		p->n_devices, p->n_slabs, p->n_daemons, p->n_peers,
 		p->ack == SLAB_ACK_REMOTE ? "remote" : "both", p->can_zero, p->can_discard,
 		p->has_psk, p->op_timeout_ns / NSEC_PER_MSEC, p->connect_timeout_ns / NSEC_PER_MSEC,
 		p->ping_ns / NSEC_PER_MSEC, p->retry_ns / NSEC_PER_MSEC,
 		p->retry_max_ns / NSEC_PER_MSEC, p->net_ns / 1000, p->disk_ns / 1000,
-		p->lag_ns / 1000, p->is_backup_broken, p->hot_slab);
+		p->lag_ns / 1000, p->is_backup_broken, p->hot_slab, p->has_control,
+		p->refill_rate >> 20, p->period_ns / 1000, p->hedge_ns / 1000, p->probe_ns / 1000,
+		p->control_timeout_ns / NSEC_PER_MSEC);
 	for (uint32_t i = 0; i < p->n_daemons; i++)
-		fprintf(out, "daemon %u: %u slabs, %u a client, like %s\n", i, p->pool_slabs[i],
-			p->client_slabs[i], p->is_rdma[i] ? "rdma" : "tcp");
+		fprintf(out, "daemon %u: %u slabs, %u a client, %u fit, like %s\n", i,
+			p->pool_slabs[i], p->client_slabs[i], p->spare_slabs[i],
+			p->is_rdma[i] ? "rdma" : "tcp");
 	for (uint32_t i = 0; i < p->n_faults; i++)
 		if (!p->faults[i].is_dropped)
 			fprintf(out, "fault %u: %.6f to %.6f %s, device %u, daemon %u, value %u\n",

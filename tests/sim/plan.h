@@ -54,6 +54,11 @@ enum fault_kind {
 	FAULT_POWER,	    /* the server's host loses its power: unsynced writes may be gone */
 	FAULT_CRASH_AT_ACK, /* dies when the next durable answer is out */
 	FAULT_RESTART,	    /* an orderly end of the server, and a new start */
+	FAULT_PORTAL_ADDED, /* a portal that the device was not told of at its start */
+	FAULT_PORTAL_REMOVED,
+	FAULT_PORTAL_BACK,  /* removed, and added again soon */
+	FAULT_MEMORY_SHORT, /* other programs of a daemon's host take its memory */
+	FAULT_MEMORY_PRESSURE,
 	FAULT_KINDS,
 };
 
@@ -104,7 +109,14 @@ struct plan {
 	bool has_psk;
 	bool has_power;	       /* unsynced writes are kept apart */
 	bool is_backup_broken; /* refuses all writes from its first error until all is answered */
+	bool has_control;      /* portals change, daemons' hosts get short of memory */
 	uint32_t hot_slab;     /* pages per second; 0: every slab that is used is mapped */
+	uint64_t refill_rate;  /* bytes per second */
+	uint64_t period_ns;    /* of activity, and of the look at a host's memory */
+	uint64_t hedge_ns;
+	uint64_t probe_ns;
+	uint64_t control_timeout_ns;
+	uint32_t spare_slabs[SIM_DAEMONS_MAX]; /* that fit above the headroom */
 	uint64_t op_timeout_ns;
 	uint64_t connect_timeout_ns;
 	uint64_t ping_ns;
