@@ -17,6 +17,8 @@
 
 /* Portals that a SIGHUP may add without anything said of it in the file. */
 #define SPARE_PORTALS 8u
+/* With a name that stands for many. */
+#define SPARE_PORTALS_DNS 64u
 
 static const char *const ack_words[] = {"remote", "both", NULL};
 static const char *const yes_words[] = {"no", "yes", NULL};
@@ -46,6 +48,8 @@ static const struct ini_key server_keys[] = {
 	{"backup", "fill", INI_WORD, FIELD(fill), .def = "no", .words = yes_words},
 	{"daemons", "portals", INI_LIST, FIELD(portals), .def = "", .max = INI_LIST_MAX,
 	 .allowed = CONFIG_PORTALS_ALLOWED},
+	{"daemons", "dns_servers", INI_LIST, FIELD(dns_servers), .def = "", .max = 8,
+	 .allowed = CONFIG_DNS_SERVERS_ALLOWED},
 	{"daemons", "max_portals", INI_NUMBER, FIELD(max_portals), .def = "0", .max = 256},
 	{"daemons", "leave_timeout_ms", INI_NUMBER, FIELD(leave_timeout_ms), .def = "30000",
 	 .min = 10, .max = 600000, .unit = "ms"},
@@ -117,8 +121,11 @@ fill_derived(const struct ini *ini, struct server_file_config *config)
 	if (!ini_has(ini, "nbd", "control"))
 		(void)snprintf(config->control, sizeof(config->control), "/run/slabswap/%s.ctl",
 			       config->name);
-	config->portals_max =
-		config->max_portals ? config->max_portals : config->portals.count + SPARE_PORTALS;
+	config->portals_max = config->max_portals;
+	if (config->portals_max == 0)
+		config->portals_max =
+			config->portals.count +
+			(config_count_dns(&config->portals) ? SPARE_PORTALS_DNS : SPARE_PORTALS);
 }
 
 static int
@@ -174,6 +181,32 @@ check_backup(const struct ini *ini, const struct server_file_config *config,
 }
 
 static int
+check_daemons(const struct ini *ini, const struct server_file_config *config,
+	      char problem[INI_PROBLEM_BYTES])
+{
+	int r;
+
+	r = config_check_addresses(ini, "daemons", "portals", &config->portals,
+				   CONFIG_TCP | CONFIG_RDMA | CONFIG_DNS | CONFIG_PORT_NEEDED,
+				   CONFIG_PORTALS_ALLOWED, problem);
+	if (r < 0)
+		return r;
+	if (config_count_dns(&config->portals) > SERVER_DNS_NAMES_MAX)
+		return ini_problem(ini, "daemons", "portals", problem, CONFIG_PORTALS_ALLOWED,
+				   "more than %u dns: names", SERVER_DNS_NAMES_MAX);
+	r = config_check_addresses(ini, "daemons", "dns_servers", &config->dns_servers,
+				   CONFIG_PLAIN | CONFIG_PORT_NEEDED, CONFIG_DNS_SERVERS_ALLOWED,
+				   problem);
+	if (r < 0)
+		return r;
+	if (config->portals.count > config->portals_max)
+		return ini_problem(ini, "daemons", "max_portals", problem,
+				   "0, or the number of portals or more", "%u are listed",
+				   config->portals.count);
+	return 0;
+}
+
+static int
 check_all(const struct ini *ini, struct server_file_config *config, char problem[INI_PROBLEM_BYTES])
 {
 	int r;
@@ -188,15 +221,9 @@ check_all(const struct ini *ini, struct server_file_config *config, char problem
 	r = check_backup(ini, config, problem);
 	if (r < 0)
 		return r;
-	r = config_check_addresses(ini, "daemons", "portals", &config->portals,
-				   CONFIG_TCP | CONFIG_RDMA | CONFIG_PORT_NEEDED,
-				   CONFIG_PORTALS_ALLOWED, problem);
+	r = check_daemons(ini, config, problem);
 	if (r < 0)
 		return r;
-	if (config->portals.count > config->portals_max)
-		return ini_problem(ini, "daemons", "max_portals", problem,
-				   "0, or the number of portals or more", "%u are listed",
-				   config->portals.count);
 	if (config->retry_max_ms < config->retry_ms)
 		return ini_problem(ini, "limits", "retry_max_ms", problem, "retry_ms or more",
 				   "less than retry_ms (%u)", config->retry_ms);

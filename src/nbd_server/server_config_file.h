@@ -10,6 +10,8 @@
 #include "wire/auth.h"
 #include "wire/ctl.h"
 
+/* Of portals, at most so many dns: names. */
+#define SERVER_DNS_NAMES_MAX 4u
 /* sun_path with its NUL. */
 #define SERVER_SOCKET_PATH_BYTES 108
 #define SERVER_PATH_BYTES 512
@@ -42,9 +44,11 @@ struct server_file_config {
 	uint32_t ack;  /* enum server_ack */
 	uint32_t fill; /* not 0: a file gets no holes */
 	/* [daemons] */
-	struct ini_list portals; /* "rdma:host:port" or "tcp:host:port", port not 0; may be empty */
-	uint32_t max_portals;	 /* as the file says it; 0: derived */
-	uint32_t portals_max;	 /* at the same time, also after a SIGHUP; at least portals.count */
+	/* "rdma:host:port" or "tcp:host:port", port not 0, "dns:_service._tcp.name"; may be empty */
+	struct ini_list portals;
+	struct ini_list dns_servers; /* "host:port"; empty: those of resolv.conf */
+	uint32_t max_portals;	     /* as the file says it; 0: derived */
+	uint32_t portals_max; /* at the same time, also after a SIGHUP; at least portals.count */
 	uint32_t leave_timeout_ms;
 	char psk_file[SERVER_PATH_BYTES]; /* "": none */
 	struct auth_psk psk;		  /* the content of psk_file */

@@ -24,13 +24,19 @@ doctor_run(const struct cli *cli, struct server_file_config *config)
 	struct doctor d = {
 		.config_path = cli->config_path,
 		.config = config,
+		.portals = calloc(1, sizeof(*d.portals)),
 		.arena_bytes = slab_device_arena_bytes(&sizes),
 	};
 
+	if (!d.portals) {
+		log_error("no memory");
+		return EXIT_FAILURE;
+	}
 	/* What the parts would log is what the findings say. */
 	if (cli->verbose == 0)
 		log_set_level(LOG_LEVEL_NONE);
 	doctor_check_server(&d);
+	doctor_check_dns(&d);
 	doctor_check_process(&d);
 	doctor_check_memory(&d);
 	doctor_check_kernel(&d);
@@ -41,6 +47,7 @@ doctor_run(const struct cli *cli, struct server_file_config *config)
 	doctor_check_rdma(&d);
 	doctor_check_portals(&d);
 	assert(!d.owes_fix);
+	free(d.portals);
 	explicit_bzero(&config->psk, sizeof(config->psk));
 	return d.failures > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

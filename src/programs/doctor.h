@@ -4,7 +4,7 @@
  *
  * Looks, and changes nothing: no file is created, no lock kept, no device
  * attached.  Each daemon is greeted as a server would and left again.  Takes
- * connect_timeout_ms and less than two seconds.
+ * connect_timeout_ms (twice that with a dns: name) and less than two seconds.
  */
 #ifndef PROGRAMS_DOCTOR_H
 #define PROGRAMS_DOCTOR_H

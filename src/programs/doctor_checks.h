@@ -20,6 +20,8 @@ void doctor_check_backup(struct doctor *d);
 /* doctor_sockets.c: is the server running?  Sets d->server_pid. */
 void doctor_check_server(struct doctor *d);
 void doctor_check_sockets(struct doctor *d);
+/* doctor_dns.c: what the dns: names of portals stand for.  Fills d->portals. */
+void doctor_check_dns(struct doctor *d);
 /* doctor_rdma.c: devices and memory windows, when a portal needs them */
 void doctor_check_rdma(struct doctor *d);
 /* doctor_portals.c: the key, and a greeting to each daemon */

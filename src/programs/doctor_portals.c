@@ -35,7 +35,7 @@ struct visit {
 	bool is_stopping;
 	bool is_stopped;
 	uint32_t n_sessions;
-	struct doctor_session sessions[INI_LIST_MAX];
+	struct doctor_session sessions[DOCTOR_PORTALS_MAX];
 };
 
 static void
@@ -84,14 +84,15 @@ session_done_cb(void *arg)
 }
 
 static void
-start_session(struct visit *v, const struct server_file_config *config, uint32_t i)
+start_session(struct visit *v, const struct doctor *d, uint32_t i)
 {
+	const struct server_file_config *config = d->config;
 	struct doctor_session *s = &v->sessions[i];
 	struct slab_portal portal;
 	int r;
 
 	*s = (struct doctor_session){.config = config, .done = session_done_cb, .arg = v};
-	r = transports_portal(&v->transports, v->loop, config->portals.item[i], &portal);
+	r = transports_portal(&v->transports, v->loop, d->portals->item[i], &portal);
 	if (r == 0) {
 		doctor_session_start(s, portal.tp, portal.address,
 				     config->connect_timeout_ms * NSEC_PER_MSEC);
@@ -104,14 +105,14 @@ start_session(struct visit *v, const struct server_file_config *config, uint32_t
 
 /* Returns with every session ended. */
 static void
-visit_all(struct visit *v, const struct server_file_config *config)
+visit_all(struct visit *v, const struct doctor *d)
 {
-	v->n_sessions = config->portals.count;
+	v->n_sessions = d->portals->count;
 	v->n_open = v->n_sessions + 1; /* ours: not stopped while some are not started */
-	ev_timer_init(&v->timer, timer_cb, config->connect_timeout_ms / 1000., 0.);
+	ev_timer_init(&v->timer, timer_cb, d->config->connect_timeout_ms / 1000., 0.);
 	ev_timer_start(v->loop, &v->timer);
 	for (uint32_t i = 0; i < v->n_sessions; i++)
-		start_session(v, config, i);
+		start_session(v, d, i);
 	session_done_cb(v);
 	if (!v->is_stopped)
 		ev_run(v->loop, 0);
@@ -280,9 +281,11 @@ check_psk(struct doctor *d)
 void
 doctor_check_portals(struct doctor *d)
 {
-	const struct ini_list *portals = &d->config->portals;
+	const struct doctor_portals *portals = d->portals;
 	struct visit *v;
 
+	if (portals->count == 0 && d->config->portals.count > 0)
+		return; /* that no name has daemons was said */
 	if (portals->count == 0) {
 		doctor_warning(d, "portal", "none: the device is as slow as its backup");
 		doctor_fix(d, "[daemons] portals in %s", d->config_path);
@@ -298,7 +301,7 @@ doctor_check_portals(struct doctor *d)
 		free(v);
 		return;
 	}
-	visit_all(v, d->config);
+	visit_all(v, d);
 	for (uint32_t i = 0; i < v->n_sessions; i++)
 		say_session(d, portals->item[i], &v->sessions[i]);
 	say_room(d, v);

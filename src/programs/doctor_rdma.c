@@ -12,7 +12,7 @@
 #endif
 
 static bool
-needs_rdma(const struct ini_list *portals)
+needs_rdma(const struct doctor_portals *portals)
 {
 	for (uint32_t i = 0; i < portals->count; i++)
 		if (strncmp(portals->item[i], "rdma:", strlen("rdma:")) == 0)
@@ -79,7 +79,7 @@ check_devices(struct doctor *d)
 void
 doctor_check_rdma(struct doctor *d)
 {
-	if (!needs_rdma(&d->config->portals)) {
+	if (!needs_rdma(d->portals)) {
 		doctor_ok(d, "rdma", "no portal needs it");
 		return;
 	}

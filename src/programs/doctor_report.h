@@ -12,13 +12,24 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "common/ini.h"
+
 struct server_file_config;
+
+/* Of the file, and of a name service that lists many. */
+#define DOCTOR_PORTALS_MAX 288u
+
+struct doctor_portals {
+	uint32_t count;
+	char item[DOCTOR_PORTALS_MAX][INI_ITEM_BYTES];
+};
 
 struct doctor {
 	const char *config_path;
 	const struct server_file_config *config;
-	uint64_t arena_bytes; /* what the server maps and locks for this configuration */
-	pid_t server_pid;     /* of the server that serves this device now; 0: none does */
+	struct doctor_portals *portals; /* addresses only */
+	uint64_t arena_bytes;		/* what the server maps and locks for this configuration */
+	pid_t server_pid; /* of the server that serves this device now; 0: none does */
 	uint32_t failures;
 	uint32_t warnings;
 	bool owes_fix; /* a warning or failure was said, its command not yet */

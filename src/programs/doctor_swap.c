@@ -160,7 +160,7 @@ find_daemon(void)
 static void
 check_cycle(struct doctor *d)
 {
-	const struct ini_list *portals = &d->config->portals;
+	const struct doctor_portals *portals = d->portals;
 	const pid_t daemon = find_daemon();
 
 	for (uint32_t i = 0; i < portals->count; i++) {

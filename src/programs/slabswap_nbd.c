@@ -59,7 +59,6 @@ struct app {
 	struct transports transports;
 	struct portals portals;
 	struct reload reload;
-	struct ini_list listed; /* what the file said last */
 	void *arena;
 	size_t arena_bytes;
 	struct uring_backup *backup;
@@ -108,6 +107,7 @@ status_cb(void *arg, char *buf, size_t size)
 		.nbd = app->nbd,
 		.backup = app->backup,
 		.realtime = &app->realtime,
+		.dns = app->portals.dns,
 		.uptime_ns = clock_now_ns() - app->started_ns,
 	};
 
@@ -156,6 +156,7 @@ stop_cb(void *arg, int signal_number)
 	app->is_stopping = true;
 	log_notice("device %s: stopping: %s", app->config.name, strsignal(signal_number));
 	notify_stopping();
+	portals_stop(&app->portals);
 	nbds_server_stop(app->nbd, nbd_stopped_cb, app);
 }
 
@@ -178,13 +179,11 @@ reloaded_cb(void *arg, int status, const struct server_file_config *fresh)
 
 	if (app->is_stopping)
 		return;
-	if (status < 0 || portals_list(&app->portals, &fresh->portals) < 0 ||
-	    portals_apply(&app->portals, app->device) < 0) {
+	if (status < 0 || portals_change(&app->portals, &fresh->portals) < 0) {
 		log_warn("device %s: SIGHUP: %s is not good: the portals stay as they were", name,
 			 app->reload.path);
 		return;
 	}
-	app->listed = fresh->portals;
 	log_notice("device %s: SIGHUP: %u portals", name, fresh->portals.count);
 	server_file_config_diff(&app->config, fresh, changed, sizeof(changed));
 	if (changed[0] != '\0')
@@ -198,10 +197,7 @@ device_configure(struct app *app, struct slab_device_config *dc)
 	const struct server_file_config *c = &app->config;
 	int r;
 
-	app->listed = c->portals;
-	r = portals_init(&app->portals, app->loop, &app->transports, c->portals_max);
-	if (r == 0)
-		r = portals_list(&app->portals, &app->listed);
+	r = portals_init(&app->portals, app->loop, &app->transports, c);
 	if (r < 0)
 		return r;
 	*dc = (struct slab_device_config){
@@ -424,6 +420,7 @@ app_run(struct app *app)
 			realtime_start(
 				&app->realtime, app->loop,
 				realtime_low_bytes(host_needs_min_free_now_kib("/proc/sys")));
+		portals_start(&app->portals, app->device);
 		say_ready(app);
 		ev_run(app->loop, 0);
 		realtime_stop(&app->realtime);

@@ -9,6 +9,7 @@
 #include "common/page.h"
 #include "nbd_server/server.h"
 #include "nbd_server/server_config_file.h"
+#include "programs/dns_names.h"
 #include "programs/realtime.h"
 #include "slab/device.h"
 
@@ -125,6 +126,22 @@ daemons_write(struct json_out *j, const struct status_source *source)
 }
 
 static void
+dns_write(struct json_out *j, const struct dns_names *dns)
+{
+	struct dns_name_info info;
+
+	json_out_open(j, "dns", '[');
+	for (uint32_t i = 0; dns && dns_names_info(dns, i, &info); i++) {
+		json_out_open(j, NULL, '{');
+		json_out_string(j, "name", info.item);
+		json_out_u64(j, "daemons", info.n_addresses);
+		json_out_string(j, "last_error", info.error);
+		json_out_close(j, '}');
+	}
+	json_out_close(j, ']');
+}
+
+static void
 backup_write(struct json_out *j, const struct uring_backup *backup)
 {
 	struct uring_backup_info info;
@@ -193,6 +210,7 @@ status_report_write(const struct status_source *source, char *buf, size_t size)
 	slabs_write(&j, &stats);
 	errors_write(&j, &stats);
 	daemons_write(&j, source);
+	dns_write(&j, source->dns);
 	health_write(&j, &stats);
 	backup_write(&j, source->backup);
 	nbd_write(&j, source->nbd);

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct dns_names;
 struct nbds_server;
 struct realtime;
 struct server_file_config;
@@ -18,6 +19,7 @@ struct status_source {
 	const struct nbds_server *nbd;
 	const struct uring_backup *backup;
 	const struct realtime *realtime;
+	const struct dns_names *dns; /* NULL: stopping */
 	uint64_t uptime_ns;
 };
 

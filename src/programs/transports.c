@@ -7,6 +7,7 @@
 #include "common/ini.h"
 #include "common/log.h"
 #include "slab/device.h"
+#include "transport/dns_portal.h"
 #include "transport/tcp.h"
 #include "transport/transport.h"
 #ifdef HAVE_RDMA
@@ -42,17 +43,26 @@ kind_of(const char *address)
 	return NULL;
 }
 
+/* A name of the name service stands for addresses with the prefix. */
+static const char *
+prefix_of(const char *address)
+{
+	const char *name, *prefix;
+
+	return dns_portal_parse(address, &name, &prefix) == 0 ? prefix : address;
+}
+
 int
 transports_check(const char *file, const char *key, const struct ini_list *addresses)
 {
 	for (uint32_t i = 0; i < addresses->count; i++) {
-		const struct kind *kind = kind_of(addresses->item[i]);
+		const struct kind *kind = kind_of(prefix_of(addresses->item[i]));
 
 		if (kind && kind->make)
 			continue;
 		log_error("%s: %s = %s: %s", file, key, addresses->item[i],
 			  kind ? "this program was built without RDMA (meson setup -Drdma=enabled)"
-			       : "neither tcp: nor rdma:");
+			       : "neither tcp:, rdma: nor dns:");
 		return -EINVAL;
 	}
 	return 0;

@@ -12,6 +12,7 @@
 #include "common/secret_file.h"
 #include "common/size.h"
 #include "transport/address.h"
+#include "transport/dns_portal.h"
 
 int
 config_check_slab_size(const struct ini *ini, const char *section, uint64_t slab_bytes,
@@ -69,13 +70,18 @@ is_address(const char *text, unsigned int kinds)
 	struct sockaddr_storage address;
 	socklen_t length;
 
+	if (dns_portal_is(text)) {
+		const char *name, *prefix;
+
+		return (kinds & CONFIG_DNS) && dns_portal_parse(text, &name, &prefix) == 0;
+	}
 	if ((kinds & CONFIG_UNIX) && strncmp(text, "unix:", 5) == 0)
 		return is_socket_path(text + 5);
 	if ((kinds & CONFIG_TCP) && strncmp(text, "tcp:", 4) == 0)
 		text += 4;
 	else if ((kinds & CONFIG_RDMA) && strncmp(text, "rdma:", 5) == 0)
 		text += 5;
-	else
+	else if (!(kinds & CONFIG_PLAIN))
 		return false;
 	if (tp_address_parse(text, &address, &length) < 0)
 		return false;
@@ -92,6 +98,16 @@ config_check_addresses(const struct ini *ini, const char *section, const char *n
 			return ini_problem(ini, section, name, problem, allowed,
 					   "%s is not such an address", list->item[i]);
 	return 0;
+}
+
+uint32_t
+config_count_dns(const struct ini_list *list)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < list->count; i++)
+		n += dns_portal_is(list->item[i]);
+	return n;
 }
 
 int

@@ -21,13 +21,16 @@
 #define CONFIG_TCP (1u << 1)	     /* tcp:host:port */
 #define CONFIG_RDMA (1u << 2)	     /* rdma:host:port */
 #define CONFIG_PORT_NEEDED (1u << 3) /* port 0 is refused */
+#define CONFIG_DNS (1u << 4)	     /* dns:_service._tcp.name */
+#define CONFIG_PLAIN (1u << 5)	     /* host:port */
 
 #define CONFIG_LISTEN_ALLOWED "1 to 8 of unix:/path, tcp:1.2.3.4:port, tcp:[v6]:port, with commas"
 #define CONFIG_PORTAL_LISTEN_ALLOWED                                                               \
 	"1 to 8 of rdma:1.2.3.4:port, tcp:1.2.3.4:port, tcp:[v6]:port, with commas"
 #define CONFIG_PORTALS_ALLOWED                                                                     \
-	"up to 32 of rdma:1.2.3.4:port, tcp:1.2.3.4:port, tcp:[v6]:port (port 1 to 65535), with "  \
-	"commas"
+	"up to 32 of rdma:1.2.3.4:port, tcp:1.2.3.4:port, tcp:[v6]:port (port 1 to 65535), "       \
+	"dns:_slabswap._rdma.name, dns:_slabswap._tcp.name, with commas"
+#define CONFIG_DNS_SERVERS_ALLOWED "up to 8 of 1.2.3.4:port, [v6]:port, with commas"
 #define CONFIG_SOCKET_ALLOWED "an absolute path of at most 107 bytes"
 #define CONFIG_PSK_ALLOWED                                                                         \
 	"the absolute path of a file of 16 to 256 bytes that only its owner can read (mode 0600)"
@@ -43,6 +46,8 @@ int config_check_socket_path(const struct ini *ini, const char *section, const c
 int config_check_addresses(const struct ini *ini, const char *section, const char *name,
 			   const struct ini_list *list, unsigned int kinds, const char *allowed,
 			   char problem[INI_PROBLEM_BYTES]);
+/* Those of @list that begin with "dns:". */
+uint32_t config_count_dns(const struct ini_list *list);
 /* @path, the value of psk_file, into @ret_psk; length 0 for "". */
 int config_load_psk(const struct ini *ini, const char *section, const char *path,
 		    struct auth_psk *ret_psk, char problem[INI_PROBLEM_BYTES]);

@@ -14,6 +14,7 @@ import time
 
 import device
 import harness
+from dns_server import DnsServer
 
 MIB = device.MIB
 TIMEOUT_MS = 1000
@@ -158,6 +159,24 @@ def test_descriptors(t):
     doctor = Doctor(t, nbd={"max_connections": 500})
     doctor.expect("failure", "RLIMIT_NOFILE", "max_connections = 500", "ulimit -n 628", ("prlimit", "--nofile=256"))
     doctor.expect("ok", "RLIMIT_NOFILE", "628 are needed", "", ("prlimit", "--nofile=628"))
+
+
+def test_dns(t):
+    server = DnsServer(t)
+    name = "_slabswap._tcp.swap.test"
+    daemons = [device.Daemon(t, name=f"d{i}") for i in range(2)]
+    server.srv(name, [("a.swap.test", int(d.portal.rsplit(":", 1)[1])) for d in daemons] + [("a.swap.test", 1)])
+    server.host("a.swap.test", "127.0.0.1")
+    doctor = Doctor(t, portals=[f"dns:{name}"])
+    doctor.sections["daemons"] |= {"dns_servers": server.address, "max_portals": 2}
+    doctor.expect("ok", "dns", f"dns:{name}: 3 daemons")
+    findings = doctor.expect("warning", "dns", "3 daemons in all, max_portals lets 2 be used", "max_portals = 3")
+    assert sorted(v for v, _ in of(findings, "portal")) == ["failure", "ok", "ok"], findings
+    server.srv(name, [("b.swap.test", 1)])
+    findings = doctor.expect("failure", "dns", "no target has an address", f"dig SRV {name}")
+    assert of(findings, "portal") == [], findings
+    server.silent = True
+    doctor.expect("failure", "dns", "no answer in time", "dig SRV")
 
 
 def test_not_root(t):

@@ -13,6 +13,7 @@ def rewrite(server, portals, **sections):
     """The file as it was, with other portals and what @sections change."""
     fresh = {name: dict(keys) for name, keys in server.sections.items()}
     fresh["daemons"] = {"portals": ", ".join(portals)} if portals else {}
+    fresh["daemons"] |= {name: key for name, key in server.sections["daemons"].items() if name != "portals"}
     for name, keys in sections.items():
         fresh[name] = fresh.get(name, {}) | keys
     harness.write_ini(server.ini, fresh)

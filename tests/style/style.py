@@ -48,6 +48,7 @@ OWNED_HEADERS = [
     (re.compile(r"^(infiniband|rdma)/.*"), "rdma"),
     (re.compile(r"^(iniparser/.*|iniparser\.h|dictionary\.h)"), "common"),
     (re.compile(r"^liburing\.h"), "backup"),
+    (re.compile(r"^ares\.h"), "programs"),
 ]
 FORBIDDEN = re.compile(
     r"(?<![\w.>])(atoi|atol|atoll|atof|strcpy|stpcpy|strcat|strncpy|strncat|sprintf|vsprintf|strtok|strtok_r|gets|"

@@ -286,8 +286,9 @@ server__listen(void **state)
 static void
 server__portals(void **state)
 {
-	static const char *const bad[] = {"tcp:127.0.0.1:0", "unix:/x", "rdma:host:9400",
-					  "shm:/run/x", "rdma:10.0.0.1"};
+	static const char *const bad[] = {"tcp:127.0.0.1:0", "dns:_slabswap._udp.a", "dns:a",
+					  "unix:/x",	     "rdma:host:9400",	     "shm:/run/x",
+					  "rdma:10.0.0.1"};
 	char text[512], expect[512];
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -296,10 +297,34 @@ server__portals(void **state)
 		(void)snprintf(expect, sizeof(expect),
 			       "[daemons] portals = tcp:10.0.0.1:1, %s: %s is not such an address; "
 			       "allowed: up to 32 of rdma:1.2.3.4:port, tcp:1.2.3.4:port, "
-			       "tcp:[v6]:port (port 1 to 65535), with commas",
+			       "tcp:[v6]:port (port 1 to 65535), dns:_slabswap._rdma.name, "
+			       "dns:_slabswap._tcp.name, with commas",
 			       bad[i], bad[i]);
 		check_bad(*state, true, -EINVAL, text, expect);
 	}
+}
+
+static void
+server__dns(void **state)
+{
+	struct fixture *f = *state;
+
+	check_good(f, true,
+		   SERVER "[daemons]\nportals = dns:_slabswap._tcp.example.com, tcp:10.0.0.1:1\n"
+			  "dns_servers = 127.0.0.1:53, [::1]:5353\n");
+	assert_int_equal(f->server.portals_max, 66);
+	assert_int_equal(f->server.dns_servers.count, 2);
+	check_good(f, true, SERVER "[daemons]\nportals = dns:_x._rdma.a\nmax_portals = 3\n");
+	assert_int_equal(f->server.portals_max, 3);
+	check_bad(
+		f, true, -EINVAL, SERVER "[daemons]\ndns_servers = 127.0.0.1\n",
+		"[daemons] dns_servers = 127.0.0.1: 127.0.0.1 is not such an address; allowed: up "
+		"to 8 of 1.2.3.4:port, [v6]:port, with commas");
+	assert_int_equal(load(f, true,
+			      SERVER "[daemons]\nportals = dns:_a._tcp.x, dns:_b._tcp.x, "
+				     "dns:_c._tcp.x, dns:_d._tcp.x, dns:_e._tcp.x\n"),
+			 -EINVAL);
+	assert_non_null(strstr(f->line, "more than 4 dns: names; allowed: "));
 }
 
 static void
@@ -544,19 +569,13 @@ int
 main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		TEST(server__defaults),
-		TEST(server__every_key),
-		TEST(server__device),
-		TEST(server__later_keys_are_unknown),
-		TEST(server__listen),
-		TEST(server__portals),
-		TEST(server__max_portals),
-		TEST(server__diff),
-		TEST(server__backup_and_limits),
-		TEST(both__psk),
-		TEST(daemon__good),
-		TEST(daemon__bad),
-		TEST(both__mutated),
+		TEST(server__defaults), TEST(server__every_key),
+		TEST(server__device),	TEST(server__later_keys_are_unknown),
+		TEST(server__listen),	TEST(server__portals),
+		TEST(server__dns),	TEST(server__max_portals),
+		TEST(server__diff),	TEST(server__backup_and_limits),
+		TEST(both__psk),	TEST(daemon__good),
+		TEST(daemon__bad),	TEST(both__mutated),
 		TEST(journal__prefix),
 	};
 
