@@ -382,6 +382,8 @@ device_init(struct machine *m)
 		.retry_ns = NSEC_PER_SEC / 2,
 		.retry_max_ns = 10 * NSEC_PER_SEC,
 		.refill_rate = REFILL_RATE,
+		.choices = w->opt.choices,
+		.query_timeout_ns = OP_TIMEOUT_NS,
 		.hot_slab = 20, /* with alpha and the period the paper's */
 		.alpha = 0.2,
 		.period_ns = NSEC_PER_SEC,

@@ -56,6 +56,9 @@ struct server_file_config {
 	uint32_t hot_slab;    /* pages per second; 0: every slab that is used is mapped */
 	uint32_t alpha_milli; /* 1 to 1000 */
 	uint32_t period_ms;
+	/* [placement] */
+	uint32_t choices;
+	uint32_t query_timeout_ms;
 	/* [limits] */
 	uint64_t buffers_bytes;
 	uint32_t op_timeout_ms;

@@ -216,6 +216,8 @@ device_configure(struct app *app, struct slab_device_config *dc)
 		.refill_rate = c->refill_rate,
 		.hot_slab = c->hot_slab,
 		.alpha = c->alpha_milli / 1000.0,
+		.choices = c->choices,
+		.query_timeout_ns = c->query_timeout_ms * NSEC_PER_MSEC,
 		.period_ns = c->period_ms * NSEC_PER_MSEC,
 		.name = c->name,
 		.psk = c->psk,

@@ -54,6 +54,12 @@ slabs_write(struct json_out *j, const struct slab_device_stats *s)
 	json_out_u64(j, "maps", s->maps_total);
 	json_out_u64(j, "maps_refused", s->maps_refused);
 	json_out_close(j, '}');
+	json_out_open(j, "placement", '{');
+	json_out_u64(j, "started", s->placements_total);
+	json_out_u64(j, "failed", s->placements_failed);
+	json_out_u64(j, "queries", s->queries_total);
+	json_out_u64(j, "queries_unanswered", s->queries_unanswered);
+	json_out_close(j, '}');
 	json_out_open(j, "activity", '{');
 	json_out_u64(j, "pages_per_second", (uint64_t)s->activity_pages_per_second);
 	json_out_u64(j, "hottest_pages_per_second", (uint64_t)s->activity_most);

@@ -119,6 +119,7 @@ activity_advance(struct slab_device *d, uint64_t now_ns)
 		a->period += (uint32_t)n;
 		a->period_end_ns += n * period_ns;
 		scan_begin(a);
+		placement_hope(d);
 	}
 	if (a->scan_slab == d->arena.n_slabs)
 		return a->period_end_ns;

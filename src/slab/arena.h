@@ -35,10 +35,12 @@ enum slab_state {
 	SLAB_STATE_FAILED, /* pages were lost with the daemon: not mapped before they are rewritten */
 };
 
+#define SLAB_DAEMON_NONE UINT32_MAX
+
 struct arena_slab {
 	uint32_t state;	     /* enum slab_state */
 	uint32_t generation; /* of the newest mapping; 0: never mapped */
-	uint32_t daemon;     /* index of the portal; valid in MAPPING, MAPPED and EVICTING */
+	uint32_t daemon;     /* slot of the daemon while MAPPED or EVICTING */
 	uint32_t rkey;
 	uint64_t remote_addr;
 	uint32_t pages_degraded; /* only copy is remote because the backup failed */

@@ -11,6 +11,7 @@
  *   flush_path.c  the order of writes, flushes and durability
  *   slab_table.c  every transition of a slab's state
  *   activity.c    how much each slab is used, and so which are mapped
+ *   placement.c   which daemon a slab is mapped on
  *   remote.c      every transition of a daemon's session
  *   membership.c  which daemons there are: joining, leaving
  *   health.c      how a daemon that is up is doing; probes of its memory
@@ -26,6 +27,7 @@
 
 #include "common/list.h"
 #include "common/page.h"
+#include "common/rng.h"
 #include "nbd_server/backend.h"
 #include "slab/activity.h"
 #include "slab/arena.h"
@@ -37,6 +39,7 @@
 #include "slab/fill.h"
 #include "slab/health.h"
 #include "slab/page_order.h"
+#include "slab/placement.h"
 #include "transport/transport.h"
 #include "wire/ctl.h"
 
@@ -173,6 +176,7 @@ struct remote {
 	struct tp_conn *conn;	       /* NULL in IDLE */
 	struct list ops;	       /* pieces with a remote op in flight, oldest first */
 	uint32_t slabs_free;
+	uint32_t usage_permille; /* of its host's memory, as last said */
 	uint32_t slabs_mapped;
 	uint32_t maps_pending;
 	uint64_t retry_ns;	/* next backoff */
@@ -224,6 +228,8 @@ struct slab_run {
 	uint32_t fill_block;   /* in the slab: where its refill goes on ... */
 	uint32_t fill_page;    /* ... in that block */
 	struct slab_activity activity;
+	uint32_t generation;	/* of the newest MAP */
+	uint32_t silent_period; /* in which placing it met with silence, plus 1; 0: none */
 };
 
 struct slab_device {
@@ -239,6 +245,8 @@ struct slab_device {
 
 	struct slab_run *runs; /* by slab */
 	struct activity activity;
+	struct placements placements;
+	struct rng rng;
 	struct piece *pieces;
 	struct range *ranges;
 	struct flush *flushes;
@@ -379,6 +387,8 @@ bool slab_is_mapped(const struct slab_device *d, uint32_t slab);
 bool slab_is_readable(const struct slab_device *d, uint32_t slab);
 /* The daemon of a readable slab. */
 struct remote *slab_remote(struct slab_device *d, uint32_t slab);
+/* For a new MAP of @slab; never 0. */
+uint32_t slab_next_generation(struct slab_device *d, uint32_t slab);
 /* Whether an operation on the mapping @generation that has succeeded says something of it now. */
 bool slab_holds(const struct slab_device *d, uint32_t slab, uint32_t generation);
 /* The write @p needs what the slab has until the backup has @p. */
@@ -393,9 +403,6 @@ void slab_stop_reading(struct slab_device *d, uint32_t slab);
 void slab_release(struct slab_device *d, uint32_t slab);
 /* EVICTING -> UNMAPPED or FAILED: the daemon takes it as it is. */
 void slab_forfeit(struct slab_device *d, uint32_t slab);
-/* An answer to MAP; false when it does not fit (a protocol error). */
-bool slab_mapped(struct slab_device *d, struct remote *r, const struct ctl_mr_info *info);
-bool slab_map_refused(struct slab_device *d, struct remote *r, uint32_t slab);
 /* @r is lost: none of its slabs is remote any more. */
 void slabs_unmap_remote(struct slab_device *d, struct remote *r);
 /* Pages that a write or trim is about to replace: forget that they were degraded or lost.
@@ -420,10 +427,12 @@ void remote_open(struct remote *r);
 /* Ends the session without a fault of the daemon; down() follows, if there is one. */
 void remote_close(struct remote *r);
 uint64_t remotes_advance(struct slab_device *d, uint64_t now_ns);
-/* The daemon with most free slabs that is up, or NULL. */
-struct remote *remote_pick(struct slab_device *d);
 /* 0, -EAGAIN: the queue is full; any other failure ends the session. */
 int remote_try_send(struct remote *r, const struct ctl_msg *msg);
+/* Whether @r can be asked for a slab. */
+bool remote_may_map(const struct remote *r);
+/* Sends QUERY_MEM; when that fails the session ends. */
+void remote_query(struct remote *r, uint32_t request_id);
 /* Sends MAP; false when it could not. */
 bool remote_map(struct remote *r, uint32_t slab, uint32_t generation);
 /* Posts p->remote_op for the pages @mask, one run, of a mapped slab. */

@@ -155,6 +155,8 @@ config_check(const struct slab_device_config *c)
 		return -EINVAL;
 	if (c->ack != SLAB_ACK_REMOTE && c->ack != SLAB_ACK_BOTH)
 		return -EINVAL;
+	if (c->choices == 0 || c->choices > PLACEMENT_CHOICES_MAX || c->query_timeout_ns == 0)
+		return -EINVAL;
 	if (c->period_ns == 0 || c->alpha <= 0 || c->alpha > 1 || c->hot_slab < 0)
 		return -EINVAL;
 	if (c->op_timeout_ns == 0 || c->connect_timeout_ns == 0 || c->ping_ns == 0 ||
@@ -193,6 +195,7 @@ slab_device_new(const struct slab_device_config *config, struct backup *backup,
 		struct slab_device **ret_device)
 {
 	struct slab_device *d;
+	uint64_t seed = 0;
 	int r = config_check(config);
 
 	if (r < 0)
@@ -205,6 +208,8 @@ slab_device_new(const struct slab_device_config *config, struct backup *backup,
 	d->backend.ops = &device_backend_ops;
 	d->backend.size_bytes = config->size_bytes;
 	d->can_zero = true;
+	config->entropy(config->arg, &seed, sizeof(seed));
+	d->rng = rng_of(seed, 0);
 	list_init(&d->ready);
 	list_init(&d->done_pieces);
 	list_init(&d->done_ranges);
@@ -329,8 +334,9 @@ may_resume(const struct slab_device *d)
 static bool
 has_work(const struct slab_device *d)
 {
-	return may_resume(d) || !list_is_empty(&d->ready) || !list_is_empty(&d->done_pieces) ||
-	       !list_is_empty(&d->done_ranges) || !list_is_empty(&d->done_flushes);
+	return may_resume(d) || d->placements.is_due || !list_is_empty(&d->ready) ||
+	       !list_is_empty(&d->done_pieces) || !list_is_empty(&d->done_ranges) ||
+	       !list_is_empty(&d->done_flushes);
 }
 
 static void
@@ -419,6 +425,9 @@ slab_device_advance(struct slab_device *d, uint64_t now_ns)
 	if (other_ns < next_ns)
 		next_ns = other_ns;
 	other_ns = activity_advance(d, now_ns);
+	if (other_ns < next_ns)
+		next_ns = other_ns;
+	other_ns = placements_advance(d, now_ns);
 	if (other_ns < next_ns)
 		next_ns = other_ns;
 	/* Last, so that it sees every operation and deadline that this turn began. */

@@ -68,6 +68,8 @@ struct slab_device_config {
 	double hot_slab; /* pages per second over which a slab is mapped; 0: every one that is used */
 	double alpha;	 /* weight of a period in the activity, over 0 up to 1 (paper 4.1) */
 	uint64_t period_ns;
+	uint32_t choices;	   /* daemons that are asked for each slab, 1 to 8 (paper 4.2: 2) */
+	uint64_t query_timeout_ns; /* for their answers */
 	const char *name; /* of the device, for HELLO; shorter than CTL_DEVICE_NAME_BYTES */
 	uint8_t client_id[CTL_CLIENT_ID_BYTES];
 	struct auth_psk psk;
@@ -106,6 +108,10 @@ struct slab_device_stats {
 	uint64_t hedges_won;	  /* ... and the backup was first */
 	uint64_t maps_total;
 	uint64_t maps_refused;
+	uint64_t placements_total;
+	uint64_t placements_failed; /* no daemon was found */
+	uint64_t queries_total;
+	uint64_t queries_unanswered;
 	uint64_t evictions;	 /* EVICTs answered with DONE */
 	uint64_t evictions_late; /* whose deadline came before the slab was ready */
 	uint64_t slabs_given_back;

@@ -124,6 +124,7 @@ leave_cancel(struct slab_device *d, struct remote *r)
 	r->is_leaving = false;
 	core_timer_stop(&r->leave_timer);
 	d->n_leaving--;
+	placement_hope(d);
 	device_event(d, SLAB_EVENT_NOTICE, "daemon %s: added again before it had left", r->address);
 }
 
@@ -307,6 +308,9 @@ membership_init(struct slab_device *d)
 	d->members = calloc((size_t)d->config.max_portals + 1, sizeof(*d->members));
 	if (!d->remotes || !d->members)
 		return -ENOMEM;
+	r = placements_init(d, n_slots(d));
+	if (r < 0)
+		return r;
 	r = health_init(d, n_slots(d));
 	return r < 0 ? r : slab_device_set_portals(d, d->config.portals, d->config.n_portals);
 }
@@ -317,6 +321,7 @@ membership_fini(struct slab_device *d)
 	for (uint32_t i = 0; i < DEVICE_TPS_MAX; i++)
 		if (d->tps[i].tp)
 			(void)tp_region_release(d->tps[i].buffers);
+	placements_fini(d);
 	free(d->remotes);
 	free(d->members);
 }

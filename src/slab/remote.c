@@ -19,7 +19,8 @@
 
 #include "slab/core.h"
 
-/* Request ids: MAP uses slab + 1, UNMAP that with a bit of its own; these have the top bit. */
+/* Request ids: MAP uses slab + 1, UNMAP that with a bit of its own, QUERY_MEM has the two top bits
+ * and a number; these have the first one. */
 #define PING_ID UINT32_C(0x80000001)
 #define HELLO_ID UINT32_C(0x80000002)
 
@@ -183,6 +184,7 @@ on_welcome(struct remote *r, const struct ctl_welcome *welcome)
 	}
 	r->state = REMOTE_UP;
 	r->slabs_free = welcome->free_slabs;
+	placement_hope(r->dev);
 	r->was_reported_down = false;
 	r->last_error = 0;
 	core_timer_arm(&r->step_timer, c->ping_ns);
@@ -202,6 +204,7 @@ map_timer_arm(struct remote *r)
 static void
 map_answered(struct remote *r)
 {
+	placement_hope(r->dev);
 	if (--r->maps_pending == 0)
 		core_timer_stop(&r->map_timer);
 	else
@@ -223,7 +226,7 @@ on_refused(struct remote *r, const struct ctl_msg *msg)
 	}
 	if (evict_unmapped(r, msg->request_id))
 		return;
-	if (msg->request_id == 0 || !slab_map_refused(r->dev, r, msg->request_id - 1)) {
+	if (msg->request_id == 0 || !placement_refused(r, msg->request_id - 1)) {
 		remote_fail(r, -EPROTO, "it refused what was not asked");
 		return;
 	}
@@ -232,15 +235,26 @@ on_refused(struct remote *r, const struct ctl_msg *msg)
 }
 
 static void
+on_free_mem(struct remote *r, const struct ctl_msg *msg)
+{
+	r->slabs_free = msg->u.free_mem.free_slabs;
+	r->usage_permille = msg->u.free_mem.usage_permille;
+	if (r->slabs_free > 0)
+		placement_hope(r->dev);
+	if (msg->request_id != 0 && !placement_answered(r, msg->request_id, &msg->u.free_mem))
+		remote_fail(r, -EPROTO, "FREE_MEM does not fit what was asked");
+}
+
+static void
 on_message_up(struct remote *r, const struct ctl_msg *msg)
 {
 	switch (msg->type) {
 	case CTL_FREE_MEM:
-		r->slabs_free = msg->u.free_mem.free_slabs;
+		on_free_mem(r, msg);
 		return;
 	case CTL_MR_INFO:
 		if (msg->request_id != msg->u.mr_info.slab + 1 ||
-		    !slab_mapped(r->dev, r, &msg->u.mr_info)) {
+		    !placement_mapped(r, &msg->u.mr_info)) {
 			remote_fail(r, -EPROTO, "MR_INFO does not fit what was asked");
 			return;
 		}
@@ -365,20 +379,19 @@ remote_ping(struct remote *r)
 	health_ping(r);
 }
 
-struct remote *
-remote_pick(struct slab_device *d)
+bool
+remote_may_map(const struct remote *r)
 {
-	struct remote *best = NULL;
+	return r->state == REMOTE_UP && r->slabs_free > 0 && !r->is_leaving && health_may_map(r) &&
+	       r->maps_pending < MAPS_PENDING_MAX;
+}
 
-	for (uint32_t i = 0; i < d->n_remotes; i++) {
-		struct remote *r = &d->remotes[i];
+void
+remote_query(struct remote *r, uint32_t request_id)
+{
+	const struct ctl_msg msg = {.type = CTL_QUERY_MEM, .request_id = request_id};
 
-		if (r->state == REMOTE_UP && r->slabs_free > 0 && !r->is_leaving &&
-		    health_may_map(r) && r->maps_pending < MAPS_PENDING_MAX &&
-		    (!best || r->slabs_free > best->slabs_free))
-			best = r;
-	}
-	return best;
+	(void)remote_send(r, &msg);
 }
 
 bool

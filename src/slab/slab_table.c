@@ -2,9 +2,9 @@
 /*
  * The slabs' states; no other file changes one.
  *
- *   UNMAPPED -> MAPPING   it is hot and a daemon has a free slab
+ *   UNMAPPED -> MAPPING   it is hot: its placement begins
  *   MAPPING  -> MAPPED    MR_INFO
- *   MAPPING  -> UNMAPPED  REFUSED, or the daemon was lost
+ *   MAPPING  -> UNMAPPED  no daemon was found
  *   MAPPED   -> UNMAPPED  the daemon was lost; the backup has every page
  *   MAPPED   -> FAILED    the daemon was lost with pages that the backup refused
  *   MAPPED   -> EVICTING  the daemon wants it back, or we give it back
@@ -54,16 +54,6 @@ static struct slab_run *
 counts_of(struct slab_device *d, uint32_t slab, uint32_t generation)
 {
 	return d->arena.slabs[slab].generation == generation ? &d->runs[slab] : NULL;
-}
-
-static void
-generation_new(struct slab_device *d, uint32_t slab)
-{
-	struct arena_slab *s = &d->arena.slabs[slab];
-
-	s->generation = s->generation == UINT32_MAX ? 1 : s->generation + 1;
-	d->runs[slab].n_ops = 0;
-	d->runs[slab].n_unsafe = 0;
 }
 
 void
@@ -147,39 +137,25 @@ slab_remote(struct slab_device *d, uint32_t slab)
 	return &d->remotes[d->arena.slabs[slab].daemon];
 }
 
-void
-slab_want(struct slab_device *d, uint32_t slab)
+uint32_t
+slab_next_generation(struct slab_device *d, uint32_t slab)
 {
-	struct arena_slab *s = &d->arena.slabs[slab];
-	struct remote *r;
+	struct slab_run *run = &d->runs[slab];
 
-	if (s->state != SLAB_STATE_UNMAPPED || d->is_stopping || !activity_is_hot(d, slab))
-		return;
-	r = remote_pick(d);
-	if (!r)
-		return;
-	generation_new(d, slab);
-	if (!remote_map(r, slab, s->generation))
-		return;
-	s->state = SLAB_STATE_MAPPING;
-	s->daemon = r->index;
+	run->generation = run->generation == UINT32_MAX ? 1 : run->generation + 1;
+	return run->generation;
 }
 
-bool
+static void
 slab_mapped(struct slab_device *d, struct remote *r, const struct ctl_mr_info *info)
 {
-	struct arena_slab *s;
+	struct arena_slab *s = &d->arena.slabs[info->slab];
 
-	if (info->slab >= d->arena.n_slabs)
-		return false;
-	s = &d->arena.slabs[info->slab];
-	if (s->state != SLAB_STATE_MAPPING || s->daemon != r->index ||
-	    s->generation != info->generation)
-		return false;
-	if (info->length_bytes != d->config.slab_bytes ||
-	    info->addr > UINT64_MAX - info->length_bytes)
-		return false;
 	s->state = SLAB_STATE_MAPPED;
+	s->daemon = r->index;
+	s->generation = info->generation;
+	d->runs[info->slab].n_ops = 0;
+	d->runs[info->slab].n_unsafe = 0;
 	s->remote_addr = info->addr;
 	s->rkey = info->rkey;
 	s->pages_degraded = 0;
@@ -187,22 +163,36 @@ slab_mapped(struct slab_device *d, struct remote *r, const struct ctl_mr_info *i
 	d->stats.slabs_mapped++;
 	r->slabs_mapped++;
 	fill_want(d, info->slab);
+}
+
+static bool
+slab_placed(struct slab_device *d, uint32_t slab, struct remote *r, const struct ctl_mr_info *info)
+{
+	struct arena_slab *s = &d->arena.slabs[slab];
+
+	assert(s->state == SLAB_STATE_MAPPING);
+	if (!r) {
+		s->state = SLAB_STATE_UNMAPPED;
+		return true;
+	}
+	if (info->length_bytes != d->config.slab_bytes ||
+	    info->addr > UINT64_MAX - info->length_bytes)
+		return false;
+	slab_mapped(d, r, info);
 	return true;
 }
 
-bool
-slab_map_refused(struct slab_device *d, struct remote *r, uint32_t slab)
+void
+slab_want(struct slab_device *d, uint32_t slab)
 {
-	struct arena_slab *s;
+	struct arena_slab *s = &d->arena.slabs[slab];
 
-	if (slab >= d->arena.n_slabs)
-		return false;
-	s = &d->arena.slabs[slab];
-	if (s->state != SLAB_STATE_MAPPING || s->daemon != r->index)
-		return false;
-	s->state = SLAB_STATE_UNMAPPED;
-	d->stats.maps_refused++;
-	return true;
+	if (s->state != SLAB_STATE_UNMAPPED || d->is_stopping || !activity_is_hot(d, slab))
+		return;
+	if (!placement_start(d, slab, NULL, slab_placed))
+		return;
+	s->state = SLAB_STATE_MAPPING;
+	s->daemon = SLAB_DAEMON_NONE;
 }
 
 /* Clears the remote bits of a slab whose memory is gone; what only it had is lost. */
@@ -299,18 +289,15 @@ slabs_unmap_remote(struct slab_device *d, struct remote *r)
 	for (uint32_t i = 0; i < d->arena.n_slabs; i++) {
 		struct arena_slab *s = &d->arena.slabs[i];
 
-		if (s->daemon != r->index)
+		if (s->daemon != r->index || !slab_is_readable(d, i))
 			continue;
-		if (s->state == SLAB_STATE_MAPPING) {
-			s->state = SLAB_STATE_UNMAPPED;
-		} else if (slab_is_readable(d, i)) {
-			if (s->state == SLAB_STATE_EVICTING)
-				evict_cancel(d, i);
-			slab_unmap_lost(d, i);
-			d->stats.slabs_mapped--;
-		}
+		if (s->state == SLAB_STATE_EVICTING)
+			evict_cancel(d, i);
+		slab_unmap_lost(d, i);
+		d->stats.slabs_mapped--;
 	}
 	r->slabs_mapped = 0;
+	placement_lost(r);
 	report_lost(d, d->stats.pages_lost - lost_before, r, "is gone");
 }
 

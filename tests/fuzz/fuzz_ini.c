@@ -58,6 +58,7 @@ check_server(const struct server_file_config *c)
 	FUZZ_CHECK(c->backup_path[0] == '/' && c->control[0] == '/');
 	FUZZ_CHECK(c->ack <= SERVER_ACK_BOTH && c->retry_max_ms >= c->retry_ms);
 	FUZZ_CHECK(c->alpha_milli >= 1 && c->alpha_milli <= 1000 && c->period_ms > 0);
+	FUZZ_CHECK(c->choices >= 1 && c->choices <= 8 && c->query_timeout_ms > 0);
 	FUZZ_CHECK(c->max_connections >= 1 && c->max_connections <= 1024);
 }
 

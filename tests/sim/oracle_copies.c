@@ -107,9 +107,12 @@ static void
 check_mapping(struct sim_device_host *dh, uint32_t slab, const struct arena_slab *s)
 {
 	const struct sim *sim = dh->host.sim;
-	/* Each answer to another MAP begins the time anew. */
-	const uint64_t most_ns = MAP_ANSWER_TIMEOUTS * sim->plan.op_timeout_ns * sim->plan.n_slabs +
-				 2 * sim->plan.ping_ns + 10 * sim->plan.lag_ns;
+	/* Each answer to another MAP begins the time anew.  All daemons may be asked one after
+	 * the other, and each may be drawn later than the others. */
+	const uint64_t one_ns =
+		(MAP_ANSWER_TIMEOUTS * sim->plan.n_slabs + 2) * sim->plan.op_timeout_ns +
+		PLACEMENT_PATIENCE_NS + 2 * sim->plan.ping_ns + 10 * sim->plan.lag_ns;
+	const uint64_t most_ns = one_ns * sim->plan.n_daemons;
 
 	if (s->state != SLAB_STATE_MAPPING || dh->seen_state[slab] != SLAB_STATE_MAPPING ||
 	    dh->host.troubled_until_ns >= sim_now(sim))

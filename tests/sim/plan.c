@@ -106,9 +106,10 @@ make_settings(struct plan *p, struct rng *r)
 static void
 make_control(struct plan *p)
 {
-	struct rng r = rng_of(p->seed, 1000);
+	struct rng r = rng_of(p->seed, 1000), more = rng_of(p->seed, 1001);
 
 	p->hot_slab = rng_percent(&r, 75) ? 0 : 2 + rng_below(&r, 19);
+	p->choices = 1 + rng_below(&more, 4);
 	p->has_control = rng_percent(&r, 50);
 	p->period_ns = NSEC_PER_SEC;
 	p->probe_ns = p->ping_ns;
@@ -442,7 +443,8 @@ plan_print(const struct plan *p, FILE *out)
 		"settings: %u devices of %u MiB, %u daemons, %u foreign clients, ack %s, zero %d, "
 		"discard %d, psk %d, op_timeout %" PRIu64 " ms, connect_timeout %" PRIu64
 		" ms, ping %" PRIu64 " ms, retry %" PRIu64 " to %" PRIu64 " ms, net %" PRIu64
-		" us, disk %" PRIu64 " us, lag %" PRIu64 " us, broken backup %d, hot_slab %u\n"
+		" us, disk %" PRIu64 " us, lag %" PRIu64
+		" us, broken backup %d, hot_slab %u, choices %u\n"
 		"control %d: refill %" PRIu64 " MiB/s, period %" PRIu64 " us, hedge %" PRIu64
 		" us, probe %" PRIu64 " us, control_timeout %" PRIu64 " ms\n",
 		p->n_devices, p->n_slabs, p->n_daemons, p->n_peers,
@@ -450,7 +452,7 @@ plan_print(const struct plan *p, FILE *out)
 		p->has_psk, p->op_timeout_ns / NSEC_PER_MSEC, p->connect_timeout_ns / NSEC_PER_MSEC,
 		p->ping_ns / NSEC_PER_MSEC, p->retry_ns / NSEC_PER_MSEC,
 		p->retry_max_ns / NSEC_PER_MSEC, p->net_ns / 1000, p->disk_ns / 1000,
-		p->lag_ns / 1000, p->is_backup_broken, p->hot_slab, p->has_control,
+		p->lag_ns / 1000, p->is_backup_broken, p->hot_slab, p->choices, p->has_control,
 		p->refill_rate >> 20, p->period_ns / 1000, p->hedge_ns / 1000, p->probe_ns / 1000,
 		p->control_timeout_ns / NSEC_PER_MSEC);
 	for (uint32_t i = 0; i < p->n_daemons; i++)

@@ -117,6 +117,7 @@ struct plan {
 	uint64_t probe_ns;
 	uint64_t control_timeout_ns;
 	uint32_t spare_slabs[SIM_DAEMONS_MAX]; /* that fit above the headroom */
+	uint32_t choices;		       /* daemons that are asked for each slab */
 	uint64_t op_timeout_ns;
 	uint64_t connect_timeout_ns;
 	uint64_t ping_ns;

@@ -148,6 +148,8 @@ server__defaults(void **state)
 	assert_int_equal(c->hot_slab, 20);
 	assert_int_equal(c->alpha_milli, 200);
 	assert_int_equal(c->period_ms, 1000);
+	assert_int_equal(c->choices, 2);
+	assert_int_equal(c->query_timeout_ms, 2000);
 	assert_int_equal(c->realtime, SERVER_REALTIME_AUTO);
 	assert_int_equal(c->strict, 0);
 }
@@ -168,6 +170,7 @@ server__every_key(void **state)
 		       "[daemons]\nportals = rdma:10.0.0.1:9400, tcp:[fe80::1]:1\npsk_file = %s\n"
 		       "max_portals = 2\nleave_timeout_ms = 14\n"
 		       "[activity]\nhot_slab = 0\nalpha = 0.05\nperiod_ms = 10\n"
+		       "[placement]\nchoices = 8\nquery_timeout_ms = 14\n"
 		       "[limits]\nbuffers = 4M\nop_timeout_ms = 10\nconnect_timeout_ms = 11\n"
 		       "ping_ms = 12\nretry_ms = 13\nretry_max_ms = 13\n"
 		       "hedge_ms = 0\nprobe_ms = 12\ncontrol_timeout_ms = 0\n"
@@ -191,6 +194,8 @@ server__every_key(void **state)
 	assert_int_equal(c->hot_slab, 0);
 	assert_int_equal(c->alpha_milli, 50);
 	assert_int_equal(c->period_ms, 10);
+	assert_int_equal(c->choices, 8);
+	assert_int_equal(c->query_timeout_ms, 14);
 	assert_int_equal(c->retry_max_ms, 13);
 	assert_int_equal(c->refill_rate, 0);
 	assert_int_equal(c->hedge_ms, 0);
@@ -243,9 +248,14 @@ server__later_keys_are_unknown(void **state)
 		  "connect_timeout_ms, ping_ms, hedge_ms, probe_ms, control_timeout_ms, retry_ms, "
 		  "retry_max_ms, refill_rate, realtime or "
 		  "strict");
-	check_bad(*state, true, -EINVAL, SERVER "[compression]\nmethod = lz4\n",
-		  "[compression]: unknown section; allowed: device, nbd, backup, daemons, activity "
-		  "or limits");
+	check_bad(
+		*state, true, -EINVAL, SERVER "[compression]\nmethod = lz4\n",
+		"[compression]: unknown section; allowed: device, nbd, backup, daemons, activity, "
+		"placement or limits");
+	check_bad(*state, true, -EINVAL, SERVER "[placement]\nchoices = 9\n",
+		  "[placement] choices = 9: too large; allowed: 1 to 8");
+	check_bad(*state, true, -EINVAL, SERVER "[activity]\nalpha = 1.001\n",
+		  "[activity] alpha = 1.001: too large; allowed: 0.001 to 1");
 }
 
 static void

@@ -255,7 +255,7 @@ on_map(struct fake_daemon *f, const struct ctl_msg *in)
 		(void)tp_send(f->conn, "garbage", 7);
 		return;
 	}
-	for (uint32_t i = 0; i < f->n_slabs && !f->is_full; i++) {
+	for (uint32_t i = 0; i < f->n_slabs && !f->is_full && f->lie != LIE_MAP_REFUSED; i++) {
 		struct fake_daemon_slab *s = &f->slabs[i];
 
 		if (s->grant)
@@ -268,6 +268,23 @@ on_map(struct fake_daemon *f, const struct ctl_msg *in)
 		return;
 	}
 	fake_daemon_send(f, &refused);
+}
+
+static void
+on_query(struct fake_daemon *f, const struct ctl_msg *in)
+{
+	const struct ctl_msg msg = {
+		.type = CTL_FREE_MEM,
+		.request_id = in->request_id,
+		.u.free_mem = {.free_slabs = f->is_full ? 0 : f->n_slabs - fake_daemon_lent(f),
+			       .total_slabs = f->n_slabs,
+			       .usage_permille = f->usage_permille},
+	};
+
+	f->n_queries++;
+	f->query_id = in->request_id;
+	if (f->lie != LIE_QUERY_MUTE)
+		fake_daemon_send(f, &msg);
 }
 
 static void
@@ -287,6 +304,9 @@ message_cb(void *arg, const void *bytes, size_t length)
 		return;
 	case CTL_AUTH:
 		on_auth(f, &msg);
+		return;
+	case CTL_QUERY_MEM:
+		on_query(f, &msg);
 		return;
 	case CTL_MAP:
 		on_map(f, &msg);

@@ -25,6 +25,8 @@ enum fake_daemon_lie {
 	LIE_MR_SLAB,	   /* MR_INFO of a slab that the device has not */
 	LIE_VERSION,	   /* WELCOME of another protocol version */
 	LIE_HELLO_GARBAGE, /* bytes that are no message, as answer to HELLO */
+	LIE_MAP_REFUSED,   /* has room, and refuses every MAP */
+	LIE_QUERY_MUTE,	   /* no answer to QUERY_MEM */
 	LIE_HELLO_PONG,	   /* a message that does not fit, as answer to HELLO */
 	LIE_PING_MUTE,	   /* no answer to PING */
 };
@@ -51,9 +53,12 @@ struct fake_daemon {
 	uint32_t n_slabs;
 	struct fake_daemon_slab slabs[FAKE_DAEMON_SLABS_MAX];
 	bool is_full;
-	uint32_t refuse_reason; /* not 0: HELLO is refused with it */
-	uint32_t claimed_free;	/* not 0: what WELCOME says */
-	uint32_t n_maps;	/* MAPs that came */
+	uint32_t refuse_reason;	 /* not 0: HELLO is refused with it */
+	uint32_t claimed_free;	 /* not 0: what WELCOME says */
+	uint32_t n_maps;	 /* MAPs that came */
+	uint32_t n_queries;	 /* QUERY_MEMs that came */
+	uint32_t query_id;	 /* of the newest */
+	uint32_t usage_permille; /* that it says */
 	enum fake_daemon_lie lie;
 	struct auth_psk psk;
 	uint8_t hello[CTL_MESSAGE_BYTES_MAX];

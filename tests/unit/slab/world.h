@@ -37,6 +37,7 @@ struct world_config {
 	bool can_zero;
 	bool can_discard;
 	double hot_slab;	/* 0: the first I/O maps */
+	uint32_t choices;	/* 0: 2 */
 	const char *psk;	/* of the server; NULL: none */
 	const char *daemon_psk; /* of the daemons */
 };
