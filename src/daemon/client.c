@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "daemon/core.h"
+#include "daemon/eviction.h"
 #include "daemon/lending.h"
 #include "transport/transport.h"
 #include "wire/auth.h"
@@ -124,6 +125,10 @@ send_welcome(struct client *c, const struct tp_remote *epoch)
 	const uint32_t request_id = c->welcome_id;
 	struct ctl_msg msg = {.type = CTL_WELCOME, .request_id = request_id};
 
+	if (d->is_draining) {
+		reject(c, request_id, CTL_REASON_STOPPING, "the daemon is stopping");
+		return;
+	}
 	if (d->counters.clients >= d->config.max_clients) {
 		reject(c, request_id, CTL_REASON_CLIENTS, "%u clients are served already",
 		       d->counters.clients);
@@ -271,6 +276,12 @@ serving(struct client *c, const struct ctl_msg *msg)
 	case CTL_PING:
 		client_send(c, &pong);
 		break;
+	case CTL_ACTIVITY:
+		eviction_activity(c, msg);
+		break;
+	case CTL_DONE:
+		eviction_done(c, msg);
+		break;
 	case CTL_HELLO:
 	case CTL_AUTH:
 	case CTL_CHALLENGE:
@@ -282,8 +293,6 @@ serving(struct client *c, const struct ctl_msg *msg)
 	case CTL_PONG:
 	case CTL_CHECK_ACTIVITY:
 	case CTL_EVICT:
-	case CTL_ACTIVITY:
-	case CTL_DONE:
 		client_protocol_error(c, "%s is no request", ctl_type_name(msg->type));
 		break;
 	}
@@ -350,11 +359,13 @@ client_accept(struct client *c, struct tp_conn *conn)
 {
 	struct daemon *d = c->daemon;
 
-	assert(list_is_empty(&c->slabs) && c->slab_count == 0);
+	assert(list_is_empty(&c->slabs) && c->slab_count == 0 && c->asks == 0);
 	c->conn = conn;
 	c->state = CLIENT_HELLO_WAIT;
 	c->has_joined = false;
 	c->push_at_ns = 0;
+	c->last_ask_id = 0;
+	c->is_force_told = c->is_lie_told = c->is_quota_told = false;
 	c->hello_bytes = 0;
 	c->device[0] = '\0';
 	c->why[0] = '\0';

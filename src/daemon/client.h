@@ -52,6 +52,10 @@ struct client {
 	uint32_t told_free; /* the last number of free slabs that went out */
 	uint64_t push_at_ns;
 
+	uint32_t last_ask_id;				/* of the daemon's requests, from 1 */
+	uint32_t asks;					/* of these, how many wait for an answer */
+	bool is_force_told, is_lie_told, is_quota_told; /* what is said once has been */
+
 	uint32_t welcome_id;	      /* request that WELCOME answers */
 	struct tp_grant *epoch_grant; /* revoked by the connection's end */
 

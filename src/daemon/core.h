@@ -7,6 +7,7 @@
 #include "common/page.h"
 #include "daemon/client.h"
 #include "daemon/daemon.h"
+#include "daemon/eviction.h"
 #include "daemon/monitor.h"
 #include "daemon/pool.h"
 
@@ -16,11 +17,15 @@ struct daemon {
 	struct daemon_config config;
 	struct pool *pool;
 	struct monitor monitor;
+	struct eviction eviction;
 	struct daemon_stats counters; /* the totals and the counts of clients */
 	struct list connections;      /* struct client, oldest first */
 	struct list free_slots;	      /* struct client */
 	bool touched;		      /* something happened since the last advance */
 	uint64_t next_ns;	      /* what the last advance returned */
+	bool is_draining;	      /* takes every slab back; then stops */
+	uint64_t drain_timeout_ns;
+	uint64_t drain_ns; /* the drain ends; 0: not fixed yet, the next advance does */
 	bool stopping;
 	void (*stopped)(void *arg);
 	void *stopped_arg;

@@ -70,6 +70,8 @@ config_is_valid(const struct daemon_config *config)
 	return config->slab_bytes > 0 && config->max_slabs > 0 &&
 	       config->max_slabs <= DAEMON_SLABS_MAX && config->max_slabs_client > 0 &&
 	       config->beta_milli > 0 && config->beta_milli <= 1000 && config->max_clients > 0 &&
+	       config->extra_choices <= DAEMON_EXTRA_CHOICES_MAX && config->evict_deadline_ns > 0 &&
+	       config->evict_deadline_ns <= TIMEOUT_NS_MAX &&
 	       config->max_clients <= DAEMON_CLIENTS_MAX && config->hello_timeout_ns > 0 &&
 	       config->hello_timeout_ns <= TIMEOUT_NS_MAX && config->client_timeout_ns > 0 &&
 	       config->client_timeout_ns <= TIMEOUT_NS_MAX &&
@@ -109,6 +111,7 @@ daemon_new(const struct daemon_config *config, struct slab_memory *memory,
 					      .headroom_bytes = config->headroom_bytes,
 					      .beta_milli = config->beta_milli,
 					      .psi_limit_centi = config->psi_limit_centi});
+	eviction_init(&d->eviction, config->seed);
 	d->touched = true;
 	d->slot_count = slots;
 	list_init(&d->connections);
@@ -154,6 +157,36 @@ daemon_incoming(void *daemon, struct tp_conn *conn)
 	client_accept(container_of(d->free_slots.next, struct client, node), conn);
 }
 
+static void
+begin_stop(struct daemon *d)
+{
+	struct list *n, *tmp;
+
+	d->stopping = true;
+	d->touched = true;
+	list_foreach_safe (n, tmp, &d->connections) {
+		client_end(container_of(n, struct client, node), "the daemon is stopping");
+	}
+	pool_stop(d->pool);
+}
+
+static void
+advance_drain(struct daemon *d, uint64_t now_ns, uint64_t *next_ns)
+{
+	const uint32_t lent = pool_count(d->pool, POOL_SLAB_GRANTING) +
+			      pool_count(d->pool, POOL_SLAB_GRANTED) +
+			      pool_count(d->pool, POOL_SLAB_REVOKING);
+
+	if (!d->is_draining || d->stopping)
+		return;
+	if (d->drain_ns == 0)
+		d->drain_ns = now_ns + d->drain_timeout_ns;
+	if (lent == 0 || d->drain_ns <= now_ns)
+		begin_stop(d);
+	else if (d->drain_ns < *next_ns)
+		*next_ns = d->drain_ns;
+}
+
 static bool
 is_stopped(const struct daemon *d)
 {
@@ -170,6 +203,8 @@ daemon_advance(struct daemon *d, uint64_t now_ns)
 	if (!d->touched && now_ns < d->next_ns)
 		return d->next_ns;
 	d->touched = false;
+	advance_drain(d, now_ns, &next_ns);
+	eviction_advance(d, now_ns, &next_ns);
 	pool_advance(d->pool, now_ns, &next_ns);
 	list_foreach_safe (n, tmp, &d->connections) {
 		client_advance(container_of(n, struct client, node), now_ns, &next_ns);
@@ -205,6 +240,7 @@ daemon_host_memory(struct daemon *d, const struct daemon_memory *memory)
 {
 	const uint32_t lost = pool_count(d->pool, POOL_SLAB_LOST);
 	const bool was_short = d->monitor.is_short;
+	uint32_t target;
 	const struct monitor_slabs slabs = {
 		.max = d->config.max_slabs - lost,
 		.held = pool_held(d->pool),
@@ -212,8 +248,11 @@ daemon_host_memory(struct daemon *d, const struct daemon_memory *memory)
 		.free = pool_count(d->pool, POOL_SLAB_FREE),
 	};
 
-	pool_set_target(d->pool, monitor_target(&d->monitor, memory, &slabs));
+	target = monitor_target(&d->monitor, memory, &slabs);
 	d->touched = true;
+	if (d->is_draining)
+		return;
+	pool_set_target(d->pool, target);
 	report_shortage(d, was_short);
 }
 
@@ -239,19 +278,28 @@ daemon_usage_permille(const struct daemon *d)
 }
 
 void
-daemon_stop(struct daemon *d, void (*done)(void *arg), void *arg)
+daemon_drain(struct daemon *d, uint64_t timeout_ns, void (*done)(void *arg), void *arg)
 {
-	struct list *n, *tmp;
-
-	assert(!d->stopping && done);
-	d->stopping = true;
+	assert(!d->stopping && !d->is_draining && done && timeout_ns <= TIMEOUT_NS_MAX);
+	d->is_draining = true;
+	d->drain_timeout_ns = timeout_ns;
 	d->stopped = done;
 	d->stopped_arg = arg;
 	d->touched = true;
-	list_foreach_safe (n, tmp, &d->connections) {
-		client_end(container_of(n, struct client, node), "the daemon is stopping");
+	pool_set_target(d->pool, 0);
+}
+
+void
+daemon_stop(struct daemon *d, void (*done)(void *arg), void *arg)
+{
+	assert(done);
+	if (d->stopping)
+		return;
+	if (!d->is_draining) {
+		d->stopped = done;
+		d->stopped_arg = arg;
 	}
-	pool_stop(d->pool);
+	begin_stop(d);
 }
 
 void
@@ -266,6 +314,7 @@ daemon_get_stats(const struct daemon *d, struct daemon_stats *ret_stats)
 	ret_stats->slabs_pending = d->config.max_slabs - ret_stats->slabs_free -
 				   ret_stats->slabs_mapped - ret_stats->slabs_empty -
 				   ret_stats->slabs_lost;
+	ret_stats->slabs_evicting = eviction_pending(d);
 	ret_stats->slabs_target = pool_target(d->pool);
 	ret_stats->has_memory = d->monitor.has_sample;
 	ret_stats->is_short = d->monitor.is_short;

@@ -26,6 +26,8 @@ struct tp_region;
 /* Connections beyond max_clients that may wait for, or be told, a refusal. */
 #define DAEMON_SPARE_CONNECTIONS 16u
 
+#define DAEMON_EXTRA_CHOICES_MAX UINT32_C(64)
+
 /* A headroom of an eighth of the host's memory. */
 #define DAEMON_HEADROOM_AUTO UINT64_MAX
 
@@ -38,6 +40,8 @@ enum daemon_event {
 	DAEMON_EVENT_MEMORY_FAILED, /* a memory request failed: which, what follows */
 	DAEMON_EVENT_SHORT,	    /* the host is below the headroom */
 	DAEMON_EVENT_RELIEVED,	    /* it is no longer */
+	DAEMON_EVENT_EVICTION,	    /* a batch begins */
+	DAEMON_EVENT_MISBEHAVED,    /* a client: what, said once for each kind and connection */
 };
 
 struct daemon_config {
@@ -47,8 +51,11 @@ struct daemon_config {
 	uint64_t headroom_bytes;   /* memory.headroom; DAEMON_HEADROOM_AUTO */
 	uint32_t beta_milli;	   /* memory.beta, thousandths; 1..1000 */
 	uint32_t psi_limit_centi;  /* memory.psi_limit, 1/100 % */
-	uint32_t max_clients;	   /* that got a WELCOME; 1..DAEMON_CLIENTS_MAX */
-	uint64_t hello_timeout_ns; /* from accept to WELCOME */
+	uint32_t extra_choices;	   /* eviction.extra_choices; at most DAEMON_EXTRA_CHOICES_MAX */
+	uint64_t evict_deadline_ns; /* eviction.deadline_ms */
+	uint64_t seed;		    /* of what is drawn by lot */
+	uint32_t max_clients;	    /* that got a WELCOME; 1..DAEMON_CLIENTS_MAX */
+	uint64_t hello_timeout_ns;  /* from accept to WELCOME */
 	uint64_t client_timeout_ns; /* silence after which a client is dead */
 	uint64_t epoch;		    /* random */
 	/* A region of at least 8 bytes that begins with the epoch, little-endian, registered with
@@ -90,9 +97,13 @@ struct daemon_stats {
 	uint64_t headroom_bytes;    /* in force */
 	uint32_t usage_permille;    /* as FREE_MEM says it */
 	uint64_t joined_total;
-	uint64_t maps_total;	/* MR_INFO sent */
-	uint64_t unmaps_total;	/* UNMAPPED sent */
-	uint64_t refused_total; /* REFUSED sent */
+	uint64_t maps_total;	 /* MR_INFO sent */
+	uint64_t unmaps_total;	 /* UNMAPPED sent */
+	uint64_t refused_total;	 /* REFUSED sent */
+	uint32_t slabs_evicting; /* that have been, or will be, asked back */
+	uint64_t eviction_batches_total;
+	uint64_t evictions_total; /* slabs taken back: DONE, or by force */
+	uint64_t evictions_forced_total;
 	uint64_t protocol_errors_total;
 	uint64_t timeouts_total; /* connections closed for their silence */
 };
@@ -133,9 +144,16 @@ uint64_t daemon_advance(struct daemon *d, uint64_t now_ns);
  */
 void daemon_host_memory(struct daemon *d, const struct daemon_memory *memory);
 
+/*
+ * daemon_drain - stops in peace: from now on nothing is lent, clients are asked to give
+ * everything back; when they have, or after @timeout_ns, as daemon_stop().
+ */
+void daemon_drain(struct daemon *d, uint64_t timeout_ns, void (*done)(void *arg), void *arg);
+
 /* Closes every client, drops every slab, closes newcomers.  @done runs once, as the last act
  * of a daemon_advance(), when nothing is left (a slab is left that is lost).  The listeners
- * are the caller's.  Not from inside a callback of the daemon's. */
+ * are the caller's.  Not from inside a callback of the daemon's.
+ * Also ends a drain early; then and later only the first @done runs. */
 void daemon_stop(struct daemon *d, void (*done)(void *arg), void *arg);
 
 void daemon_get_stats(const struct daemon *d, struct daemon_stats *ret_stats);

@@ -24,6 +24,8 @@ static const struct ini_key daemon_keys[] = {
 	 .allowed = CONFIG_PSK_ALLOWED},
 	{"daemon", "control", INI_STRING, STRING_FIELD(control),
 	 .def = "/run/slabswap/slabswapd.ctl", .min = 1, .allowed = CONFIG_SOCKET_ALLOWED},
+	{"daemon", "stop_timeout_ms", INI_NUMBER, FIELD(stop_timeout_ms), .def = "10000", .min = 0,
+	 .max = 40000, .unit = "ms"},
 	{"memory", "max", INI_SIZE, FIELD(max_bytes), .min = UINT64_C(1) << 20,
 	 .max = UINT64_C(16) << 40},
 	{"memory", "max_per_client", INI_SIZE, FIELD(max_per_client_bytes), .def = "",
@@ -35,6 +37,10 @@ static const struct ini_key daemon_keys[] = {
 	 .max = 60000, .unit = "ms"},
 	{"memory", "psi_limit", INI_NUMBER, FIELD(psi_limit), .def = "10", .min = 1, .max = 100,
 	 .unit = "%"},
+	{"eviction", "extra_choices", INI_NUMBER, FIELD(extra_choices), .def = "2", .min = 0,
+	 .max = 64},
+	{"eviction", "deadline_ms", INI_NUMBER, FIELD(evict_deadline_ms), .def = "1500", .min = 10,
+	 .max = 60000, .unit = "ms"},
 };
 #define DAEMON_KEY_COUNT (sizeof(daemon_keys) / sizeof(daemon_keys[0]))
 

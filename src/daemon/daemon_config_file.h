@@ -22,6 +22,7 @@ struct daemon_file_config {
 	char psk_file[DAEMON_PATH_BYTES]; /* "": none */
 	struct auth_psk psk;		  /* the content of psk_file */
 	char control[DAEMON_SOCKET_PATH_BYTES];
+	uint32_t stop_timeout_ms;
 	/* [memory] */
 	uint64_t max_bytes;	       /* multiple of slab_bytes, not 0 */
 	uint64_t max_per_client_bytes; /* multiple of slab_bytes, slab_bytes to max_bytes */
@@ -29,6 +30,9 @@ struct daemon_file_config {
 	uint32_t beta_milli;	       /* thousandths, 1 to 1000 */
 	uint32_t period_ms;
 	uint32_t psi_limit; /* percent */
+	/* [eviction] */
+	uint32_t extra_choices;
+	uint32_t evict_deadline_ms;
 };
 
 /*

@@ -4,6 +4,7 @@
  *
  *   MAP -> pool_take() -> tp_grant() -> granted() -> MR_INFO
  *   UNMAP -> tp_revoke() -> revoked() -> pool_reclaim() -> UNMAPPED
+ *   eviction -> tp_revoke() -> revoked() -> pool_reclaim()
  *
  * UNMAP before granted() waits for it: MR_INFO still goes out, then UNMAPPED.  A
  * revocation that fails leaves the slab with the client until down().  Between
@@ -16,12 +17,14 @@
 #include <string.h>
 
 #include "daemon/core.h"
+#include "daemon/eviction.h"
 #include "transport/transport.h"
 
 static void
 give_back(struct client *c, struct pool_slab *s)
 {
 	assert(c->slab_count > 0);
+	eviction_forget(s);
 	list_del(&s->node);
 	c->slab_count--;
 	pool_reclaim(c->daemon->pool, s);
@@ -46,6 +49,8 @@ revoked_cb(void *arg, struct tp_grant *grant, int status)
 		return;
 	}
 	give_back(c, s);
+	if (answer.request_id == 0) /* evicted: the client has said DONE, or nothing */
+		return;
 	c->daemon->counters.unmaps_total++;
 	client_send(c, &answer);
 }
@@ -53,8 +58,16 @@ revoked_cb(void *arg, struct tp_grant *grant, int status)
 static void
 revoke(struct client *c, struct pool_slab *s)
 {
+	eviction_forget(s);
 	pool_revoking(c->daemon->pool, s);
 	tp_revoke(s->grant, revoked_cb, s);
+}
+
+void
+lending_evict(struct client *c, struct pool_slab *s)
+{
+	c->daemon->counters.evictions_total++;
+	revoke(c, s);
 }
 
 static void
@@ -103,33 +116,65 @@ granted_cb(void *arg, struct tp_grant *grant, int status)
 		revoke(c, s);
 }
 
+static void
+report_quota(struct client *c)
+{
+	if (!c->is_quota_told)
+		daemon_report(c->daemon, DAEMON_EVENT_MISBEHAVED,
+			      "client[%s]: asks for more than its %u slabs; said once",
+			      tp_conn_name(c->conn), c->daemon->config.max_slabs_client);
+	c->is_quota_told = true;
+}
+
+/* Whether @msg, a MAP, cannot be granted whatever the pool has; the client has been told. */
+static bool
+refuse_map(struct client *c, const struct ctl_msg *msg)
+{
+	struct daemon *d = c->daemon;
+	const struct pool_slab *s = pool_find(d->pool, c->index, msg->u.map.slab);
+
+	if (d->is_draining) {
+		client_refuse(c, msg->request_id, CTL_REASON_STOPPING, "the daemon is stopping");
+		return true;
+	}
+	if (s && s->state == POOL_SLAB_REVOKING && !s->unmap_request_id) {
+		client_refuse(c, msg->request_id, CTL_REASON_NO_MEMORY,
+			      "slab %u is on its way back", msg->u.map.slab);
+		return true;
+	}
+	if (s) {
+		client_refuse(c, msg->request_id, CTL_REASON_BAD_SLAB, "slab %u is mapped already",
+			      msg->u.map.slab);
+		return true;
+	}
+	if (c->slab_count >= d->config.max_slabs_client) {
+		report_quota(c);
+		client_refuse(c, msg->request_id, CTL_REASON_QUOTA, "%u slabs is all a client gets",
+			      d->config.max_slabs_client);
+		return true;
+	}
+	if (d->monitor.is_short) {
+		client_refuse(c, msg->request_id, CTL_REASON_NO_MEMORY,
+			      "the machine is short of memory itself");
+		return true;
+	}
+	return false;
+}
+
 void
 lending_map(struct client *c, const struct ctl_msg *msg)
 {
 	struct daemon *d = c->daemon;
-	struct pool_slab *s;
 	struct tp_region *region;
+	struct pool_slab *s;
 	int r;
 
 	if (msg->u.map.generation == 0) {
 		client_protocol_error(c, "MAP of slab %u with generation 0", msg->u.map.slab);
 		return;
 	}
-	if (pool_find(d->pool, c->index, msg->u.map.slab)) {
-		client_refuse(c, msg->request_id, CTL_REASON_BAD_SLAB, "slab %u is mapped already",
-			      msg->u.map.slab);
+	if (refuse_map(c, msg))
 		return;
-	}
-	if (c->slab_count >= d->config.max_slabs_client) {
-		client_refuse(c, msg->request_id, CTL_REASON_QUOTA, "%u slabs is all a client gets",
-			      d->config.max_slabs_client);
-		return;
-	}
-	if (d->monitor.is_short) {
-		client_refuse(c, msg->request_id, CTL_REASON_NO_MEMORY,
-			      "the machine is short of memory itself");
-		return;
-	}
 	s = pool_take(d->pool, c, c->index, msg->u.map.slab, msg->u.map.generation);
 	if (!s) {
 		client_refuse(c, msg->request_id, CTL_REASON_NO_MEMORY, "%u of %u slabs are lent",

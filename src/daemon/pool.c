@@ -10,6 +10,7 @@
 
 /* The host had no memory: it is asked again, but not in a tight loop. */
 #define FILL_RETRY_NS (10 * NSEC_PER_SEC)
+#define DRAW_INDEX_NONE UINT32_MAX
 
 struct pool {
 	struct slab_memory *memory;
@@ -24,13 +25,32 @@ struct pool {
 	bool started;	   /* pool_advance() has run */
 	bool stopping;
 	bool ready_told;
-	bool fill_waits;	  /* a FILL failed; not before fill_at_ns */
-	uint64_t fill_at_ns;	  /* 0: not fixed yet */
+	bool fill_waits;	     /* a FILL failed; not before fill_at_ns */
+	uint64_t fill_at_ns;	     /* 0: not fixed yet */
+	struct pool_slab **drawable; /* @drawable_count of them, see pool_slab.draw_index */
+	uint32_t drawable_count;
 	struct pool_slab **index; /* chains by hash of (client, slab) */
 	uint32_t index_mask;
 	uint32_t slots;
 	struct pool_slab slabs[];
 };
+
+static void
+add_drawable(struct pool *p, struct pool_slab *s)
+{
+	s->draw_index = p->drawable_count++;
+	p->drawable[s->draw_index] = s;
+}
+
+static void
+remove_drawable(struct pool *p, struct pool_slab *s)
+{
+	struct pool_slab *last = p->drawable[--p->drawable_count];
+
+	p->drawable[s->draw_index] = last;
+	last->draw_index = s->draw_index;
+	s->draw_index = DRAW_INDEX_NONE;
+}
 
 /* The only place that changes a state. */
 static void
@@ -39,7 +59,11 @@ set_state(struct pool *p, struct pool_slab *s, enum pool_slab_state state)
 	assert(p->counts[s->state] > 0);
 	p->counts[s->state]--;
 	p->counts[state]++;
+	if (s->draw_index != DRAW_INDEX_NONE)
+		remove_drawable(p, s);
 	s->state = state;
+	if (state == POOL_SLAB_GRANTED)
+		add_drawable(p, s);
 }
 
 static void
@@ -161,7 +185,10 @@ pool_new(uint32_t slots, struct slab_memory *memory, const struct pool_events *e
 	while (chains < slots)
 		chains *= 2;
 	p->index = calloc(chains, sizeof(struct pool_slab *));
-	if (!p->index) {
+	p->drawable = calloc(slots, sizeof(struct pool_slab *));
+	if (!p->index || !p->drawable) {
+		free(p->drawable);
+		free(p->index);
 		free(p);
 		return -ENOMEM;
 	}
@@ -177,6 +204,7 @@ pool_new(uint32_t slots, struct slab_memory *memory, const struct pool_events *e
 	for (uint32_t i = 0; i < slots; i++) {
 		p->slabs[i].slot = i;
 		p->slabs[i].state = POOL_SLAB_EMPTY;
+		p->slabs[i].draw_index = DRAW_INDEX_NONE;
 		list_add_tail(&p->empty, &p->slabs[i].node);
 	}
 	p->counts[POOL_SLAB_EMPTY] = slots;
@@ -191,6 +219,7 @@ pool_free(struct pool *p)
 	if (!p)
 		return NULL;
 	assert(p->requests == 0);
+	free(p->drawable);
 	free(p->index);
 	free(p);
 	return NULL;
@@ -247,6 +276,30 @@ pool_ready(const struct pool *p)
 	const uint32_t excess = pool_excess(p);
 
 	return p->counts[POOL_SLAB_FREE] > excess ? p->counts[POOL_SLAB_FREE] - excess : 0;
+}
+
+uint32_t
+pool_drawable(const struct pool *p)
+{
+	return p->drawable_count;
+}
+
+struct pool_slab *
+pool_draw(struct pool *p, uint32_t nth)
+{
+	struct pool_slab *s;
+
+	assert(nth < p->drawable_count);
+	s = p->drawable[nth];
+	remove_drawable(p, s);
+	return s;
+}
+
+void
+pool_undraw(struct pool *p, struct pool_slab *s)
+{
+	assert(s->state == POOL_SLAB_GRANTED && s->draw_index == DRAW_INDEX_NONE);
+	add_drawable(p, s);
 }
 
 static struct pool_slab **

@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #include "common/list.h"
+#include "daemon/eviction.h"
 #include "daemon/slab_memory.h"
 
 struct client;
@@ -57,6 +58,14 @@ struct pool_slab {
 	struct tp_grant *grant;
 	uint32_t map_request_id;
 	uint32_t unmap_request_id; /* 0: nobody asked */
+	/* eviction.c's, while a batch has it */
+	struct eviction_batch *evict_batch;
+	struct list evict_node;
+	enum eviction_step evict_step;
+	uint32_t evict_request_id; /* not answered yet; 0: none */
+	uint64_t milli_activity;
+	/* pool.c's: where it stands among the drawable ones */
+	uint32_t draw_index;
 };
 
 struct pool_events {
@@ -104,6 +113,13 @@ void pool_granted(struct pool *p, struct pool_slab *s);
 void pool_revoking(struct pool *p, struct pool_slab *s);
 /* GRANTING, GRANTED, REVOKING -> DIRTY: nobody can reach it any more. */
 void pool_reclaim(struct pool *p, struct pool_slab *s);
+
+/* GRANTED slabs that can be drawn for eviction: all that have not been. */
+uint32_t pool_drawable(const struct pool *p);
+/* The @nth of them, in no order; from now on it is none of them, until pool_undraw(). */
+struct pool_slab *pool_draw(struct pool *p, uint32_t nth);
+/* @s is GRANTED and has been drawn. */
+void pool_undraw(struct pool *p, struct pool_slab *s);
 
 /* From now on the target is 0. */
 void pool_stop(struct pool *p);

@@ -38,6 +38,17 @@ add_memory(struct json_out *j, const struct daemon_stats *stats)
 }
 
 static void
+add_evictions(struct json_out *j, const struct daemon_stats *stats)
+{
+	json_out_open(j, "evictions", '{');
+	json_out_u64(j, "slabs_asked", stats->slabs_evicting);
+	json_out_u64(j, "batches", stats->eviction_batches_total);
+	json_out_u64(j, "slabs", stats->evictions_total);
+	json_out_u64(j, "slabs_forced", stats->evictions_forced_total);
+	json_out_close(j, '}');
+}
+
+static void
 add_totals(struct json_out *j, const struct daemon_stats *stats)
 {
 	json_out_open(j, "totals", '{');
@@ -85,6 +96,7 @@ status_json(const struct daemon *d, uint64_t slab_bytes, uint64_t uptime_ns, cha
 	json_out_u64(&j, "clients_joined", stats.clients);
 	add_slabs(&j, &stats);
 	add_memory(&j, &stats);
+	add_evictions(&j, &stats);
 	add_totals(&j, &stats);
 	json_out_u64(&j, "clients_listed", add_clients(&j, d, size));
 	return json_out_end(&j);

@@ -4,9 +4,9 @@
  *
  * Joins the daemon core to its transports, its memory and the loop.  Start:
  * worker, transports, memory, core, listeners, control socket, READY; the pool
- * fills in the background.  SIGTERM: listeners closed, then the core (clients,
- * slabs), then the transports, then the loop ends; a deadline ends the process
- * when that does not get through.
+ * fills in the background.  SIGTERM: listeners closed, then the core (slabs asked
+ * back, clients, memory), then the transports, then the loop ends; a second
+ * signal skips the asking, a deadline ends the process when that does not get through.
  */
 #include <assert.h>
 #include <errno.h>
@@ -45,7 +45,7 @@
 
 #define HELLO_TIMEOUT_NS (5 * NSEC_PER_SEC)
 #define CLIENT_TIMEOUT_NS (15 * NSEC_PER_SEC)
-/* A stop that takes longer is ended by force; systemd would wait a minute. */
+/* A stop that takes longer, after the drain, is ended by force; systemd would wait a minute. */
 #define STOP_DEADLINE_S 15.0
 /* As if half of the machine's memory were not its own (proc(5)). */
 #define OOM_SCORE_ADJ (-500)
@@ -71,6 +71,7 @@ struct app {
 	struct control *control;
 	struct tp_listener *listeners[INI_LIST_MAX];
 	bool is_stopping;
+	bool is_hurried;     /* stops without waiting for the clients */
 	bool is_over;	     /* nothing is left to wait for */
 	bool status_changed; /* systemd has not been told */
 	uint64_t rejected_second;
@@ -110,6 +111,7 @@ event_cb(void *arg, enum daemon_event event, const char *text)
 	case DAEMON_EVENT_LEFT:
 	case DAEMON_EVENT_POOL_READY:
 	case DAEMON_EVENT_RELIEVED:
+	case DAEMON_EVENT_EVICTION:
 		log_notice("%s", text);
 		break;
 	case DAEMON_EVENT_REJECTED:
@@ -117,6 +119,7 @@ event_cb(void *arg, enum daemon_event event, const char *text)
 		break;
 	case DAEMON_EVENT_MEMORY_FAILED:
 	case DAEMON_EVENT_SHORT:
+	case DAEMON_EVENT_MISBEHAVED:
 		log_warn("%s", text);
 		break;
 	}
@@ -238,10 +241,12 @@ begin_stop(struct app *app)
 {
 	app->is_stopping = true;
 	close_listeners(app);
-	ev_timer_init(&app->stop_deadline, stop_deadline_cb, STOP_DEADLINE_S, 0.0);
+	ev_timer_init(&app->stop_deadline, stop_deadline_cb,
+		      app->file.stop_timeout_ms / 1000.0 + STOP_DEADLINE_S, 0.0);
 	ev_timer_start(app->loop, &app->stop_deadline);
 	if (app->is_driven)
-		daemon_stop(app->daemon, daemon_stopped_cb, app);
+		daemon_drain(app->daemon, app->file.stop_timeout_ms * NSEC_PER_MSEC,
+			     daemon_stopped_cb, app);
 	else
 		transports_stop(&app->transports, transports_stopped_cb, app);
 }
@@ -251,8 +256,14 @@ stop_cb(void *arg, int signal_number)
 {
 	struct app *app = arg;
 
-	if (app->is_stopping)
+	if (app->is_stopping) {
+		if (app->is_driven && !app->is_hurried) {
+			log_notice("stopping at once: %s", strsignal(signal_number));
+			app->is_hurried = true;
+			daemon_stop(app->daemon, daemon_stopped_cb, app);
+		}
 		return;
+	}
 	log_notice("stopping: %s", strsignal(signal_number));
 	notify_stopping();
 	begin_stop(app);
@@ -388,6 +399,8 @@ start_core(struct app *app)
 		.headroom_bytes = file->headroom_bytes,
 		.beta_milli = file->beta_milli,
 		.psi_limit_centi = file->psi_limit * 100,
+		.extra_choices = file->extra_choices,
+		.evict_deadline_ns = file->evict_deadline_ms * NSEC_PER_MSEC,
 		.max_clients = file->max_clients,
 		.hello_timeout_ns = HELLO_TIMEOUT_NS,
 		.client_timeout_ns = CLIENT_TIMEOUT_NS,
@@ -406,6 +419,7 @@ start_core(struct app *app)
 			tps[tp_count++] = app->transports.tps[i];
 	}
 	entropy_cb(NULL, &config.epoch, sizeof(config.epoch));
+	entropy_cb(NULL, &config.seed, sizeof(config.seed));
 	r = slab_memory_host_new(app->worker, file->slab_bytes, config.max_slabs, tps, tp_count,
 				 &app->memory);
 	if (r == 0)

@@ -161,6 +161,8 @@ sim_daemon_start(struct sim_daemon_host *dh)
 		.headroom_bytes = SIM_HEADROOM_SLABS * SIM_SLAB_BYTES,
 		.beta_milli = 200,
 		.psi_limit_centi = 1000,
+		.extra_choices = 2,
+		.evict_deadline_ns = NSEC_PER_SEC,
 		.max_clients = p->max_clients,
 		.hello_timeout_ns = p->hello_timeout_ns,
 		.client_timeout_ns = p->client_timeout_ns,
@@ -174,6 +176,7 @@ sim_daemon_start(struct sim_daemon_host *dh)
 	};
 	int r;
 
+	c.seed = rng_next(&sim->rng);
 	if (p->has_psk)
 		sim_psk(&c.psk);
 	SIM_TRACE(sim, "daemon %u starts", NULL, dh->index);

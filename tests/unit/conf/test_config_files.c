@@ -462,10 +462,16 @@ daemon__good(void **state)
 	assert_int_equal(c->beta_milli, 200);
 	assert_int_equal(c->period_ms, 1000);
 	assert_int_equal(c->psi_limit, 10);
+	assert_int_equal(c->extra_choices, 2);
+	assert_int_equal(c->evict_deadline_ms, 1500);
+	assert_int_equal(c->stop_timeout_ms, 10000);
 	check_good(f, false,
 		   "[daemon]\nlisten = rdma:0.0.0.0:9400, tcp:[::]:9400\nmax_clients = 2\n"
 		   "slab_size = 1M\n[memory]\nmax = 3M\nmax_per_client = 2M\nheadroom = 0\n"
-		   "beta = 0.001\nperiod_ms = 10\npsi_limit = 100\n");
+		   "beta = 0.001\nperiod_ms = 10\npsi_limit = 100\n[eviction]\nextra_choices = 0\n"
+		   "deadline_ms = 10\n");
+	assert_int_equal(c->extra_choices, 0);
+	assert_int_equal(c->evict_deadline_ms, 10);
 	assert_int_equal(c->headroom_bytes, 0);
 	assert_int_equal(c->beta_milli, 1);
 	assert_int_equal(c->period_ms, 10);
@@ -499,6 +505,10 @@ daemon__bad(void **state)
 		  "[memory] headroom = 17T: too large; allowed: 0 to 16T, with unit K, M, G or T");
 	check_bad(*state, false, -EINVAL, DAEMON "beta = 1.5\n",
 		  "[memory] beta = 1.5: too large; allowed: 0.001 to 1");
+	check_bad(*state, false, -EINVAL, DAEMON "[eviction]\nextra_choices = 65\n",
+		  "[eviction] extra_choices = 65: too large; allowed: 0 to 64");
+	check_bad(*state, false, -EINVAL, DAEMON "[eviction]\ndeadline_ms = 9\n",
+		  "[eviction] deadline_ms = 9: too small; allowed: 10 to 60000 ms");
 	check_bad(*state, false, -EINVAL, DAEMON "psi_limit = 0\n",
 		  "[memory] psi_limit = 0: too small; allowed: 1 to 100 %");
 	check_bad(*state, false, -EINVAL,

@@ -51,6 +51,9 @@ fx_new(uint64_t seed)
 		.headroom_bytes = FX_HEADROOM_BYTES,
 		.beta_milli = 200,
 		.psi_limit_centi = 1000,
+		.extra_choices = 2,
+		.evict_deadline_ns = FX_EVICT_DEADLINE_NS,
+		.seed = seed + 1,
 		.max_clients = FX_CLIENTS,
 		.hello_timeout_ns = FX_HELLO_TIMEOUT_NS,
 		.client_timeout_ns = FX_CLIENT_TIMEOUT_NS,
@@ -192,6 +195,13 @@ fx_stop(struct fx *fx)
 }
 
 void
+fx_drain(struct fx *fx, uint64_t timeout_ns)
+{
+	daemon_drain(fx->daemon, timeout_ns, stopped_cb, &fx->stopped);
+	fx->stopping = true;
+}
+
+void
 fx_free(struct fx *fx)
 {
 	struct daemon_stats stats;
@@ -200,7 +210,9 @@ fx_free(struct fx *fx)
 	memset(fx->event_text, 0, sizeof(fx->event_text));
 	for (int kind = 1; kind < FAKE_KINDS; kind++)
 		fake_net_hold(fx->net, (enum fake_kind)kind, false);
-	if (!fx->stopping)
+	if (fx->stopping)
+		daemon_stop(fx->daemon, stopped_cb, &fx->stopped);
+	else
 		fx_stop(fx);
 	fx_settle(fx);
 	assert_true(fx->stopped);

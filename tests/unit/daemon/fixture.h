@@ -18,6 +18,7 @@
 #define FX_HEADROOM_BYTES (4 * FX_SLAB_BYTES)
 #define FX_HELLO_TIMEOUT_NS UINT64_C(5000000000)
 #define FX_CLIENT_TIMEOUT_NS UINT64_C(10000000000)
+#define FX_EVICT_DEADLINE_NS UINT64_C(2000000000)
 #define FX_INBOX 512u
 #define FX_EVENTS 16u
 #define FX_MSEC UINT64_C(1000000)
@@ -62,6 +63,7 @@ void fx_set_psk(struct fx *fx, const char *psk);
 /* Makes the daemon; its pool is empty until the test runs it. */
 void fx_start(struct fx *fx);
 void fx_stop(struct fx *fx);
+void fx_drain(struct fx *fx, uint64_t timeout_ns);
 /* Stops the daemon if need be, checks that everything came back, frees. */
 void fx_free(struct fx *fx);
 

@@ -77,6 +77,9 @@ new__bad_config(void **state)
 	REFUSES(max_slabs_client = 0);
 	REFUSES(beta_milli = 0);
 	REFUSES(beta_milli = 1001);
+	REFUSES(extra_choices = DAEMON_EXTRA_CHOICES_MAX + 1);
+	REFUSES(evict_deadline_ns = 0);
+	REFUSES(evict_deadline_ns = UINT64_MAX);
 	REFUSES(max_clients = 0);
 	REFUSES(max_clients = DAEMON_CLIENTS_MAX + 1);
 	REFUSES(hello_timeout_ns = 0);

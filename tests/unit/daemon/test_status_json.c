@@ -65,6 +65,9 @@ status__clients_and_slabs(void **state)
 		    "\"available_bytes\":524288,\"free_bytes\":524288,\"headroom_bytes\":32768,"
 		    "\"usage_permille\":300}");
 	assert_says(buf, "\"joined\":2,\"maps\":2,\"unmaps\":0,\"refused\":0,");
+	assert_says(
+		buf,
+		"\"evictions\":{\"slabs_asked\":0,\"batches\":0,\"slabs\":0,\"slabs_forced\":0}");
 	assert_says(buf, "\"device\":\"swap0\",\"slabs\":2}");
 	assert_says(buf, "\"device\":\"swap0\",\"slabs\":0}");
 	assert_says(buf, "\"clients_listed\":2}");
