@@ -64,6 +64,16 @@ is_safe(struct sim_device_host *dh, const struct sim_grant *g, uint32_t page, bo
 	return with_buffers && is_in_buffer(dh, page);
 }
 
+/* The memory of @g holds the newest of @page: giving it up could lose that. */
+static bool
+is_in_grant(struct sim_device_host *dh, const struct sim_grant *g, uint32_t page)
+{
+	const struct page_query q = {.rule = RULE_NEWEST};
+	const size_t at = (size_t)(page % SIM_SLAB_PAGES) * PAGE_BYTES;
+
+	return pages_allow(&dh->pages, page, 0, PAGE_BYTES, g->region->bytes + at, &q);
+}
+
 /* @with_buffers: bytes that wait for the backup in a buffer count as safe. */
 static void
 check_pages(struct sim *sim, const struct sim_conn *c, const struct sim_grant *g, bool with_buffers,
@@ -73,8 +83,10 @@ check_pages(struct sim *sim, const struct sim_conn *c, const struct sim_grant *g
 	const uint32_t first = g->slab * SIM_SLAB_PAGES;
 
 	for (uint32_t page = first; page < first + SIM_SLAB_PAGES; page++) {
-		/* What the backup has refused waits in its buffer, whoever lends the slab. */
-		const bool is_kept = with_buffers || dh->disk.pages[page].error_ns > 0;
+		/* What the backup has refused waits in its buffer, whoever lends the slab, and
+		 * so does what was written before this grant, while another daemon lent it. */
+		const bool is_kept = with_buffers || dh->disk.pages[page].error_ns > 0 ||
+				     !is_in_grant(dh, g, page);
 
 		if (!is_safe(dh, g, page, is_kept))
 			sim_fail(DEVICE_4,
