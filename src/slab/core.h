@@ -13,6 +13,7 @@
  *   activity.c    how much each slab is used, and so which are mapped
  *   placement.c   which daemon a slab is mapped on
  *   remote.c      every transition of a daemon's session
+ *   remote_queue.c  which daemons a turn looks at
  *   membership.c  which daemons there are: joining, leaving
  *   health.c      how a daemon that is up is doing; probes of its memory
  *   repair.c      degraded pages and backup retries
@@ -40,6 +41,7 @@
 #include "slab/health.h"
 #include "slab/page_order.h"
 #include "slab/placement.h"
+#include "slab/remote_queue.h"
 #include "transport/transport.h"
 #include "wire/ctl.h"
 
@@ -191,6 +193,9 @@ struct remote {
 	struct core_timer map_timer;  /* while a MAP does */
 	struct core_timer step_timer; /* connect deadline, retry, or next ping, by state */
 	uint64_t head_ns;	      /* since when ops' first is the oldest; 0: not stamped yet */
+	struct list touched_node;     /* remote_queue.c's, as the next two */
+	uint64_t due_ns;
+	uint32_t due_place; /* in the heap; 0: not in it */
 	uint8_t hello[CTL_MESSAGE_BYTES_MAX];
 	size_t hello_bytes;
 };
@@ -251,7 +256,8 @@ struct slab_device {
 	struct range *ranges;
 	struct flush *flushes;
 	struct remote *remotes; /* twice max_portals: those that leave are still there */
-	uint32_t n_remotes;	/* the last one in use, plus 1 */
+	struct remote_queue remote_queue;
+	uint32_t n_remotes; /* the last one in use, plus 1 */
 	uint32_t n_leaving;
 	struct member *members;
 	uint32_t n_members;

@@ -92,6 +92,7 @@ probe_done_cb(struct tp_op *op, int status)
 	struct remote *r = container_of(op, struct remote, health.probe_op);
 
 	r->health.is_probing = false;
+	remote_touch(r);
 	if (status == -ECANCELED)
 		remote_fail(r, -ECONNRESET, "connection lost");
 	else if (status < 0)

@@ -148,6 +148,7 @@ slot_free(struct remote *r)
 
 	assert(r->state == REMOTE_IDLE && r->slabs_mapped == 0 && list_is_empty(&r->ops));
 	r->state = REMOTE_FREE;
+	remote_queue_forget(r);
 	r->is_leaving = false;
 	core_timer_stop(&r->step_timer);
 	d->n_leaving--;
@@ -308,6 +309,9 @@ membership_init(struct slab_device *d)
 	d->members = calloc((size_t)d->config.max_portals + 1, sizeof(*d->members));
 	if (!d->remotes || !d->members)
 		return -ENOMEM;
+	r = remote_queue_init(&d->remote_queue, n_slots(d));
+	if (r < 0)
+		return r;
 	r = placements_init(d, n_slots(d));
 	if (r < 0)
 		return r;
@@ -322,6 +326,7 @@ membership_fini(struct slab_device *d)
 		if (d->tps[i].tp)
 			(void)tp_region_release(d->tps[i].buffers);
 	placements_fini(d);
+	remote_queue_fini(&d->remote_queue);
 	free(d->remotes);
 	free(d->members);
 }

@@ -75,7 +75,9 @@ remote_open(struct remote *r)
 	r->state = REMOTE_IDLE;
 	r->retry_ns = r->dev->config.retry_ns;
 	list_init(&r->ops);
+	list_init(&r->touched_node);
 	core_timer_arm(&r->step_timer, 0);
+	remote_touch(r);
 }
 
 void
@@ -116,6 +118,7 @@ remote_try_send(struct remote *r, const struct ctl_msg *msg)
 	const size_t n = ctl_encode(msg, buf);
 	const int s = tp_send(r->conn, buf, n);
 
+	remote_touch(r); /* for the deadline of the answer */
 	if (s < 0 && s != -EAGAIN)
 		remote_fail(r, s, "cannot send");
 	return s;
@@ -298,6 +301,7 @@ remote_message_cb(void *arg, const void *bytes, size_t length_bytes)
 	struct ctl_msg msg;
 	const int s = ctl_decode(bytes, length_bytes, &msg);
 
+	remote_touch(r);
 	if (r->state == REMOTE_CLOSING)
 		return;
 	if (s < 0) {
@@ -323,6 +327,7 @@ remote_up_cb(void *arg)
 {
 	struct remote *r = arg;
 
+	remote_touch(r);
 	if (r->state != REMOTE_CONNECTING)
 		return; /* given up meanwhile */
 	r->state = REMOTE_HELLO;
@@ -338,6 +343,7 @@ remote_down_cb(void *arg, int reason)
 		    r->state == REMOTE_CONNECTING ? "cannot connect" : "connection lost");
 	assert(list_is_empty(&r->ops) && !r->health.is_probing);
 	remote_set_idle(r);
+	remote_touch(r);
 	if (r->is_leaving)
 		membership_left(r);
 }
@@ -428,6 +434,7 @@ op_done_cb(struct tp_op *op, int status)
 	}
 	list_del(&p->remote_node);
 	p->remote_busy = false;
+	remote_touch(r);
 	slab_op_ended(p);
 	if (status == -ECANCELED)
 		remote_fail(p->remote, -ECONNRESET, "connection lost");
@@ -459,6 +466,7 @@ remote_post(struct piece *p, enum tp_op_kind kind, uint32_t mask)
 	p->remote_busy = true;
 	p->posted_ns = 0;
 	list_add_tail(&r->ops, &p->remote_node);
+	remote_touch(r);
 	slab_op_begins(p, kind);
 	p->remote_op = (struct tp_op){
 		.kind = kind,
@@ -542,29 +550,34 @@ map_due(struct remote *r, uint64_t now_ns, uint64_t *next_ns)
 		remote_ping(r);
 }
 
-uint64_t
-remotes_advance(struct slab_device *d, uint64_t now_ns)
+/* Returns when it has to be looked at again, unless it is touched before. */
+static uint64_t
+remote_advance(struct remote *r, uint64_t now_ns)
 {
 	uint64_t next_ns = UINT64_MAX;
 
-	for (uint32_t i = 0; i < d->n_remotes; i++) {
-		struct remote *r = &d->remotes[i];
-
-		if (r->state == REMOTE_FREE)
-			continue;
-		if (ops_overdue(r, now_ns, &next_ns))
-			remote_fail(r, -ETIMEDOUT, "an operation did not complete in time");
-		if (core_timer_is_due(&r->ping_timer, now_ns, &next_ns) && !health_outlives_ping(r))
-			remote_fail(r, -ETIMEDOUT, "no answer to PING in time");
-		if (core_timer_is_due(&r->map_timer, now_ns, &next_ns))
-			map_due(r, now_ns, &next_ns);
-		health_advance(r, now_ns, &next_ns);
-		if (core_timer_is_due(&r->step_timer, now_ns, &next_ns)) {
-			remote_step_due(r);
-			(void)core_timer_is_due(&r->step_timer, now_ns, &next_ns);
-		}
+	if (ops_overdue(r, now_ns, &next_ns))
+		remote_fail(r, -ETIMEDOUT, "an operation did not complete in time");
+	if (core_timer_is_due(&r->ping_timer, now_ns, &next_ns) && !health_outlives_ping(r))
+		remote_fail(r, -ETIMEDOUT, "no answer to PING in time");
+	if (core_timer_is_due(&r->map_timer, now_ns, &next_ns))
+		map_due(r, now_ns, &next_ns);
+	health_advance(r, now_ns, &next_ns);
+	if (core_timer_is_due(&r->step_timer, now_ns, &next_ns)) {
+		remote_step_due(r);
+		(void)core_timer_is_due(&r->step_timer, now_ns, &next_ns);
 	}
 	return next_ns;
+}
+
+uint64_t
+remotes_advance(struct slab_device *d, uint64_t now_ns)
+{
+	struct remote *r;
+
+	while ((r = remote_queue_take(&d->remote_queue, now_ns)) != NULL)
+		remote_queue_set_due(r, remote_advance(r, now_ns));
+	return remote_queue_due_ns(&d->remote_queue);
 }
 
 bool
