@@ -173,8 +173,10 @@ struct remote {
 	struct tp_region *buffers; /* the pool, registered with @tp */
 	uint32_t index;
 	enum remote_state state;
-	bool is_leaving;	       /* its portal was taken away: FREE after the session's end */
-	struct core_timer leave_timer; /* while leaving: when to complain */
+	bool is_leaving; /* its portal was taken away: FREE after the session's end */
+	bool was_leave_reported;
+	struct core_timer leave_timer; /* while leaving: until its slabs have to be back */
+	uint32_t leave_slab;	       /* where the search for them goes on */
 	struct tp_conn *conn;	       /* NULL in IDLE */
 	struct list ops;	       /* pieces with a remote op in flight, oldest first */
 	uint32_t slabs_free;

@@ -76,7 +76,7 @@ struct slab_device_config {
 	const struct slab_portal *portals; /* borrowed until slab_device_new() returns */
 	uint32_t n_portals;
 	uint32_t max_portals;	   /* that slab_device_set_portals() may bring; 0: n_portals */
-	uint64_t leave_timeout_ns; /* for a removed portal to go; then it is said */
+	uint64_t leave_timeout_ns; /* for a removed portal to give its slabs back */
 	void *arena; /* zeroed, page aligned, slab_device_arena_bytes(); outlives the device */
 	/* Fills @buf with unpredictable bytes (nonces). */
 	void (*entropy)(void *arg, void *buf, uint32_t length_bytes);
@@ -178,9 +178,10 @@ void slab_device_buffers(struct slab_device *d, void **ret_base, size_t *ret_len
 /*
  * slab_device_set_portals - these are the device's daemons from now on.
  *
- * New ones are connected to.  Those that are gone lend nothing more, and the session
- * ends when every page of them is on the backup too.  One that comes back meanwhile
- * stays.  Twice the same counts once.  @portals is copied.
+ * New ones are connected to.  Those that are gone lend nothing more; their slabs are
+ * given back, and the session ends when that is done or leave_timeout_ns is over, but
+ * not as long as one of them has a page that the backup refuses.  One that comes back
+ * meanwhile stays.  Twice the same counts once.  @portals is copied.
  *
  * May allocate in the transport: its first portal registers the buffers with it.
  * Returns 0; on an error nothing has changed: -ENOSPC (over max_portals), -EINVAL

@@ -6,11 +6,15 @@
  * slot whose portal is not in the set any more leaves:
  *
  *   told of -> slot in use (remote.c connects) -> not told of any more: leaving ->
- *   every page is on the backup too -> session closed -> down() -> slot FREE
+ *   its slabs given back one after the other (evict.h) -> session closed -> down() ->
+ *   slot FREE
  *
  * Failure modes:
- *   - the backup refuses pages that only this daemon has: it is not let go before;
- *     said after leave_timeout_ns.
+ *   - that takes longer than leave_timeout_ns: the session is closed with the slabs that
+ *     are left, as if the daemon were lost; every page of them is on the backup or in a
+ *     buffer.
+ *   - not so, since the backup refuses pages that only this daemon has: it is not let go
+ *     before; said then.
  *   - the daemon is lost meanwhile: nothing to wait for, the slot is free.
  *   - no slot is free: the portal waits for one that leaves.
  */
@@ -23,6 +27,10 @@
 
 /* Between two looks at what a leaving daemon still has. */
 #define LEAVE_LOOK_NS (10 * NSEC_PER_MSEC)
+/* Slabs of one that are given back at the same time. */
+#define LEAVE_SLABS_MAX 8u
+/* Slabs that one such look goes through. */
+#define LEAVE_SCAN_SLABS 4096u
 
 static uint32_t
 n_slots(const struct slab_device *d)
@@ -111,6 +119,7 @@ static void
 leave_begin(struct slab_device *d, struct remote *r)
 {
 	r->is_leaving = true;
+	r->was_leave_reported = false;
 	core_timer_arm(&r->leave_timer, d->config.leave_timeout_ns);
 	core_timer_arm(&d->leave_look_timer, 0);
 	d->n_leaving++;
@@ -182,18 +191,65 @@ has_degraded(const struct slab_device *d, const struct remote *r)
 	return false;
 }
 
-static void
-leave_look(struct slab_device *d, struct remote *r, bool is_overdue)
+/* Slabs of @r that are being given back. */
+static uint32_t
+count_evicting(struct slab_device *d, const struct remote *r)
 {
-	if (r->state == REMOTE_IDLE) {
-		membership_left(r);
-	} else if (!has_degraded(d, r)) {
+	struct list *node;
+	uint32_t n = 0;
+
+	list_foreach (node, &d->evicting) {
+		const struct slab_run *run = container_of(node, struct slab_run, evict.node);
+
+		n += d->arena.slabs[run - d->runs].daemon == r->index;
+	}
+	return n;
+}
+
+/* A few at a time, so that what is hot finds another place in between. */
+static void
+give_back(struct slab_device *d, struct remote *r)
+{
+	const uint32_t n_slabs = d->arena.n_slabs;
+	const uint32_t n_scan = n_slabs < LEAVE_SCAN_SLABS ? n_slabs : LEAVE_SCAN_SLABS;
+	uint32_t n_evicting = count_evicting(d, r);
+
+	for (uint32_t i = 0; i < n_scan && n_evicting < LEAVE_SLABS_MAX; i++) {
+		const uint32_t slab = r->leave_slab;
+
+		r->leave_slab = slab + 1 < n_slabs ? slab + 1 : 0;
+		if (d->arena.slabs[slab].daemon == r->index && slab_evict_begin(d, slab))
+			n_evicting++;
+	}
+}
+
+static void
+leave_overdue(struct slab_device *d, struct remote *r)
+{
+	if (!has_degraded(d, r)) {
+		device_event(d, SLAB_EVENT_NOTICE,
+			     "daemon %s: has not given back %u slabs in time, is left all the same",
+			     r->address, r->slabs_mapped);
 		remote_close(r);
-	} else if (is_overdue) {
+	} else if (!r->was_leave_reported) {
+		r->was_leave_reported = true;
 		device_event(d, SLAB_EVENT_WARN,
 			     "daemon %s: cannot leave yet: it has pages that the backup refuses",
 			     r->address);
 	}
+}
+
+static void
+leave_look(struct slab_device *d, struct remote *r, bool is_overdue)
+{
+	if (r->state == REMOTE_IDLE)
+		membership_left(r);
+	else if (r->state != REMOTE_UP || r->slabs_mapped + r->maps_pending == 0)
+		remote_close(r);
+	else if (is_overdue)
+		leave_overdue(d, r);
+	else if (!d->is_stopping)
+		give_back(d, r);
 }
 
 uint64_t
@@ -206,8 +262,10 @@ membership_advance(struct slab_device *d, uint64_t now_ns)
 	for (uint32_t i = 0; i < d->n_remotes; i++) {
 		struct remote *r = &d->remotes[i];
 
-		if (r->is_leaving)
-			leave_look(d, r, core_timer_is_due(&r->leave_timer, now_ns, &next_ns));
+		if (!r->is_leaving)
+			continue;
+		(void)core_timer_is_due(&r->leave_timer, now_ns, &next_ns);
+		leave_look(d, r, !r->leave_timer.is_armed);
 	}
 	core_timer_arm(&d->leave_look_timer, LEAVE_LOOK_NS);
 	(void)core_timer_is_due(&d->leave_look_timer, now_ns, &next_ns);

@@ -148,6 +148,7 @@ remove__loses_no_page(void **state)
 	assert_int_equal(world_said(w, "has left"), 1);
 	assert_int_equal(world_events(w, SLAB_EVENT_WARN), 0); /* it is no failure */
 	assert_int_equal(world_stats(w).remote_failures, 0);
+	assert_int_equal(world_stats(w).slabs_given_back, 1);
 	assert_int_equal(fake_daemon_lent(world_daemon(w, 0)), 0);
 	assert_int_equal(world_stats(w).pages_lost, 0);
 	for (uint32_t i = 0; i < 40; i++)
@@ -170,6 +171,9 @@ remove__with_operations_in_flight(void **state)
 	reading = dw_start(w, BACKEND_READ, 0, P);
 	writing = dw_start(w, BACKEND_WRITE, 0, P + PAGE_BYTES);
 	set(w, 1, 1);
+	world_run(w, NSEC_PER_SEC);
+	assert_int_equal(n_known(w), 2); /* they have their time */
+	assert_false(reading->is_done);
 	dw_hold_ops(w, false);
 	world_run(w, NSEC_PER_SEC);
 	assert_true(reading->is_done && writing->is_done);
@@ -177,6 +181,79 @@ remove__with_operations_in_flight(void **state)
 	assert_int_equal(writing->status, 0);
 	world_put_done(w);
 	assert_int_equal(n_known(w), 1);
+	assert_int_equal(world_stats(w).remote_failures, 0);
+	world_free(w);
+}
+
+/* The daemon does not answer UNMAP: the deadline is shorter than that answer's. */
+static void
+remove__deadline(void **state)
+{
+	struct world *w = members_world(2, 1, 2);
+
+	(void)state;
+	dw_map(w, 0);
+	assert_int_equal(dw_write(w, P), 0);
+	fake_net_hold(world_net(w), FAKE_REVOKED, true);
+	set(w, 1, 1);
+	world_run(w, 1900 * NSEC_PER_MSEC);
+	assert_int_equal(n_known(w), 2);
+	world_run(w, 200 * NSEC_PER_MSEC);
+	assert_int_equal(world_said(w, "has not given back 1 slabs in time"), 1);
+	fake_net_hold(world_net(w), FAKE_REVOKED, false);
+	world_run(w, NSEC_PER_SEC);
+	assert_int_equal(n_known(w), 1);
+	assert_int_equal(world_stats(w).remote_failures, 0);
+	assert_int_equal(dw_slab_state(w, 0), SLAB_STATE_UNMAPPED);
+	assert_int_equal(dw_read(w, P), 0);
+	world_free(w);
+}
+
+static uint32_t
+count_in(struct world *w, enum slab_state state)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < world_device(w)->arena.n_slabs; i++)
+		n += dw_slab_state(w, i) == state;
+	return n;
+}
+
+/* A few slabs at a time, and each gets another place when it is used. */
+static void
+remove__slabs_go_one_after_the_other(void **state)
+{
+	const struct world_config c = {
+		.n_slabs = 12,
+		.n_daemons = 2,
+		.slabs_per_daemon = 16,
+		.n_portals = 1,
+		.max_portals = 2,
+		.ack = SLAB_ACK_REMOTE,
+		.can_zero = true,
+	};
+	struct world *w = world_new(&c);
+
+	(void)state;
+	world_settle(w);
+	for (uint32_t i = 0; i < 12; i++)
+		dw_map(w, i);
+	fake_net_hold(world_net(w), FAKE_REVOKED, true);
+	set(w, 1, 1);
+	world_run(w, NSEC_PER_SEC / 2);
+	assert_int_equal(count_in(w, SLAB_STATE_EVICTING), 8);
+	assert_int_equal(count_in(w, SLAB_STATE_MAPPED), 4);
+	assert_int_equal(dw_write(w, 11 * MIB), 0);
+	assert_int_equal(dw_write(w, P), 0);
+	fake_net_hold(world_net(w), FAKE_REVOKED, false);
+	world_run(w, NSEC_PER_SEC / 2);
+	assert_int_equal(n_known(w), 1);
+	assert_int_equal(world_stats(w).slabs_given_back, 12);
+	for (uint32_t i = 0; i < 12; i++) {
+		assert_int_equal(dw_read(w, i * MIB + MIB - PAGE_BYTES), 0);
+		dw_map(w, i);
+	}
+	assert_int_equal(fake_daemon_lent(world_daemon(w, 1)), 12);
 	world_free(w);
 }
 
@@ -248,8 +325,9 @@ remove__and_add_again_before_it_left(void **state)
 	world_run(w, 10 * NSEC_PER_SEC);
 	assert_int_equal(n_known(w), 2);
 	assert_int_equal(world_daemon(w, 0)->n_hellos, 1); /* never left */
-	assert_int_equal(dw_slab_state(w, 0), SLAB_STATE_MAPPED);
 	assert_int_equal(world_said(w, "cannot leave"), 0);
+	assert_int_equal(world_stats(w).slabs_given_back, 1); /* it had begun */
+	dw_map(w, 0);
 	set(w, 1, 1); /* the second time is as the first */
 	world_run(w, NSEC_PER_SEC);
 	assert_int_equal(n_known(w), 1);
@@ -438,6 +516,8 @@ main(void)
 		cmocka_unit_test(add__twice_the_same_counts_once),
 		cmocka_unit_test(remove__loses_no_page),
 		cmocka_unit_test(remove__with_operations_in_flight),
+		cmocka_unit_test(remove__deadline),
+		cmocka_unit_test(remove__slabs_go_one_after_the_other),
 		cmocka_unit_test(remove__waits_for_pages_that_the_backup_refuses),
 		cmocka_unit_test(remove__no_new_slab_meanwhile),
 		cmocka_unit_test(remove__lost_meanwhile),
