@@ -48,6 +48,18 @@ is_in_buffer(const struct sim_device_host *dh, uint32_t page)
 	return false;
 }
 
+/* The device reads @page as zeros, as after a TRIM that failed half way, and may: no copy is needed. */
+static bool
+is_zeros(const struct sim_device_host *dh, uint32_t page)
+{
+	static const uint8_t zeros[PAGE_BYTES];
+	const struct arena_block *b = &dh->dev->arena.blocks[page / BLOCK_PAGES];
+	const struct page_query q = {.rule = RULE_NEWEST};
+
+	return ((b->remote | b->backup) >> page % BLOCK_PAGES & 1) == 0 &&
+	       pages_allow(&dh->pages, page, 0, PAGE_BYTES, zeros, &q);
+}
+
 /* A copy of @page that outlives the memory of @g is the newest. */
 static bool
 is_safe(struct sim_device_host *dh, const struct sim_grant *g, uint32_t page, bool with_buffers)
@@ -55,7 +67,7 @@ is_safe(struct sim_device_host *dh, const struct sim_grant *g, uint32_t page, bo
 	const struct page_query q = {.rule = RULE_NEWEST};
 	const struct arena_slab *s = &dh->dev->arena.slabs[page / SIM_SLAB_PAGES];
 
-	if (!has_content(&dh->pages.pages[page]) ||
+	if (!has_content(&dh->pages.pages[page]) || is_zeros(dh, page) ||
 	    pages_allow(&dh->pages, page, 0, PAGE_BYTES, dh->disk.bytes + (size_t)page * PAGE_BYTES,
 			&q))
 		return true;
