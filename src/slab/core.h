@@ -188,8 +188,9 @@ struct remote {
 	uint32_t last_reason;	/* of the REFUSED that ended the session, or 0 */
 	bool was_reported_down; /* said once per change */
 	bool is_ping_pending;
-	uint64_t ping_ns; /* when it was sent */
-	bool was_ponged;  /* since the MAP that waits longest began to */
+	uint64_t ping_ns;      /* when it was sent */
+	bool was_ponged;       /* since the MAP that waits longest began to */
+	bool is_free_doubtful; /* slabs_free was counted here since it was told */
 	struct remote_health health;
 	struct core_timer ping_timer; /* while a PING waits for its answer */
 	struct core_timer map_timer;  /* while a MAP does */

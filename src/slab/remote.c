@@ -23,6 +23,8 @@
  * and a number; these have the first one. */
 #define PING_ID UINT32_C(0x80000001)
 #define HELLO_ID UINT32_C(0x80000002)
+/* Of no placement. */
+#define REFRESH_ID UINT32_C(0xc0000000)
 
 static uint64_t
 map_timeout_ns(const struct remote *r)
@@ -91,6 +93,7 @@ remote_close(struct remote *r)
 	r->slabs_free = 0;
 	r->maps_pending = 0;
 	r->is_ping_pending = false;
+	r->is_free_doubtful = false;
 	tp_close(r->conn);
 }
 
@@ -234,18 +237,40 @@ on_refused(struct remote *r, const struct ctl_msg *msg)
 		return;
 	}
 	map_answered(r);
-	r->slabs_free = 0; /* FREE_MEM will say when that changes */
+	r->slabs_free = 0;
+	r->is_free_doubtful = true;
 }
 
 static void
 on_free_mem(struct remote *r, const struct ctl_msg *msg)
 {
 	r->slabs_free = msg->u.free_mem.free_slabs;
+	r->is_free_doubtful = false;
 	r->usage_permille = msg->u.free_mem.usage_permille;
 	if (r->slabs_free > 0)
 		placement_hope(r->dev);
 	if (msg->request_id != 0 && !placement_answered(r, msg->request_id, &msg->u.free_mem))
 		remote_fail(r, -EPROTO, "FREE_MEM does not fit what was asked");
+}
+
+static void
+on_pong(struct remote *r)
+{
+	if (!r->is_ping_pending) {
+		remote_fail(r, -EPROTO, "PONG without PING");
+		return;
+	}
+	r->is_ping_pending = false;
+	r->was_ponged = true;
+	core_timer_stop(&r->ping_timer);
+	health_pong(r);
+	/* Not at WELCOME: one that fails right after it is tried with growing pauses too. */
+	r->retry_ns = r->dev->config.retry_ns;
+	/* FREE_MEM comes unasked only when the number is another one than the last that was told. */
+	if (r->slabs_free == 0 && r->is_free_doubtful) {
+		r->is_free_doubtful = false;
+		remote_query(r, REFRESH_ID);
+	}
 }
 
 static void
@@ -277,16 +302,7 @@ on_message_up(struct remote *r, const struct ctl_msg *msg)
 		evict_asked(r, msg);
 		return;
 	case CTL_PONG:
-		if (!r->is_ping_pending) {
-			remote_fail(r, -EPROTO, "PONG without PING");
-			return;
-		}
-		r->is_ping_pending = false;
-		r->was_ponged = true;
-		core_timer_stop(&r->ping_timer);
-		health_pong(r);
-		/* Not at WELCOME: one that fails right after it is tried with growing pauses too. */
-		r->retry_ns = r->dev->config.retry_ns;
+		on_pong(r);
 		return;
 	default:
 		remote_fail(r, -EPROTO, "a message that does not fit the session");
@@ -412,6 +428,7 @@ remote_map(struct remote *r, uint32_t slab, uint32_t generation)
 	if (!remote_send(r, &msg))
 		return false;
 	r->slabs_free--;
+	r->is_free_doubtful = true;
 	r->maps_pending++;
 	if (!r->map_timer.is_armed)
 		map_timer_arm(r);

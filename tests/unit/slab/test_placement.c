@@ -121,6 +121,45 @@ place__daemons_without_a_slab_come_first(void **state)
 	world_free(w);
 }
 
+/* What was in its way has passed without a change of the number of its free slabs. */
+static void
+place__who_has_refused_is_asked_again(void **state)
+{
+	struct world *w = world_of(1, 1, 2, 0);
+
+	(void)state;
+	world_daemon(w, 0)->lie = LIE_MAP_REFUSED;
+	use(w, 0);
+	assert_int_equal(world_stats(w).maps_refused, 1);
+	world_daemon(w, 0)->lie = LIE_NONE;
+	for (uint32_t i = 0; i < 20 && world_stats(w).maps_total == 0; i++) {
+		world_run(w, NSEC_PER_SEC);
+		use(w, 0);
+	}
+	assert_int_equal(daemon_of(w, 0), 0);
+	assert_int_equal(world_daemon(w, 0)->n_queries, 1);
+	world_free(w);
+}
+
+/* It told of one slab, that was mapped, and there is one again: nothing new to tell. */
+static void
+place__free_as_before_is_asked_for(void **state)
+{
+	const struct ctl_msg one_free = {.type = CTL_FREE_MEM, .u.free_mem = {.free_slabs = 1}};
+	struct world *w = world_of(2, 1, 2, 0);
+
+	(void)state;
+	fake_daemon_send(world_daemon(w, 0), &one_free);
+	world_settle(w);
+	use(w, 0);
+	use(w, 1);
+	assert_int_equal(dw_slab_state(w, 1), SLAB_STATE_UNMAPPED);
+	world_run(w, 2 * NSEC_PER_SEC);
+	use(w, 1);
+	assert_int_equal(daemon_of(w, 1), 0);
+	world_free(w);
+}
+
 static bool
 nobody(struct slab_device *d, uint32_t slab, struct remote *r, const struct ctl_mr_info *info)
 {
@@ -205,7 +244,7 @@ place__refused_goes_to_the_next(void **state)
 }
 
 static void
-place__refused_by_all_is_not_asked_again_before_free_mem(void **state)
+place__refused_by_all_is_not_asked_at_each_request(void **state)
 {
 	const struct ctl_msg free_mem = {.type = CTL_FREE_MEM, .u.free_mem = {.free_slabs = 8}};
 	struct world *w = world_of(1, 3, 2, 0);
@@ -219,8 +258,6 @@ place__refused_by_all_is_not_asked_again_before_free_mem(void **state)
 	assert_int_equal(world_stats(w).placements_failed, 1);
 	for (uint32_t i = 0; i < 20; i++)
 		use(w, 0);
-	world_run(w, 3 * NSEC_PER_SEC);
-	use(w, 0);
 	assert_int_equal(sum_maps(w, 3), 3);
 	world_daemon(w, 1)->lie = LIE_NONE;
 	fake_daemon_send(world_daemon(w, 1), &free_mem);
@@ -474,10 +511,12 @@ main(void)
 		cmocka_unit_test(place__the_only_one_is_not_asked_first),
 		cmocka_unit_test(place__lowest_usage_wins),
 		cmocka_unit_test(place__daemons_without_a_slab_come_first),
+		cmocka_unit_test(place__who_has_refused_is_asked_again),
+		cmocka_unit_test(place__free_as_before_is_asked_for),
 		cmocka_unit_test(place__draws_are_uniform),
 		cmocka_unit_test(place__never_on_the_excluded),
 		cmocka_unit_test(place__refused_goes_to_the_next),
-		cmocka_unit_test(place__refused_by_all_is_not_asked_again_before_free_mem),
+		cmocka_unit_test(place__refused_by_all_is_not_asked_at_each_request),
 		cmocka_unit_test(place__full_by_its_answer_gets_no_map),
 		cmocka_unit_test(place__lost_while_it_maps_goes_to_the_next),
 		cmocka_unit_test(place__nobody_answers),
