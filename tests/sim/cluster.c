@@ -10,6 +10,7 @@
 #include "sim/bump.h"
 #include "sim/fail.h"
 #include "sim/guard.h"
+#include "sim/judge.h"
 #include "sim/world.h"
 #include "slab/core.h"
 
@@ -131,11 +132,8 @@ start(struct sim *sim)
 
 /* --- afterwards --- */
 
-typedef bool sim_until_fn(struct sim *sim);
-
-/* Runs until @is_reached; false: not within @ns. */
-static bool
-run_until(struct sim *sim, sim_until_fn *is_reached, uint64_t ns)
+bool
+sim_run_until(struct sim *sim, sim_until_fn *is_reached, uint64_t ns)
 {
 	const uint64_t until_ns = sim_now(sim) + ns;
 
@@ -148,8 +146,8 @@ run_until(struct sim *sim, sim_until_fn *is_reached, uint64_t ns)
 	return true;
 }
 
-static bool
-never(struct sim *sim)
+bool
+sim_never(struct sim *sim)
 {
 	(void)sim;
 	return false;
@@ -164,8 +162,8 @@ daemons_are_up(struct sim *sim)
 	return true;
 }
 
-static bool
-all_is_answered(struct sim *sim)
+bool
+sim_is_answered(struct sim *sim)
 {
 	for (uint32_t i = 0; i < sim->plan.n_devices; i++) {
 		const struct sim_device_host *dh = &sim->devices[i];
@@ -177,8 +175,8 @@ all_is_answered(struct sim *sim)
 	return true;
 }
 
-static uint64_t
-deadline_ns(const struct plan *p)
+uint64_t
+sim_deadline_ns(const struct plan *p)
 {
 	return OP_AGE_TIMEOUTS * p->op_timeout_ns + 6 * p->connect_timeout_ns +
 	       2 * p->client_timeout_ns + 2 * p->retry_max_ns + p->hello_timeout_ns +
@@ -217,8 +215,8 @@ sessions_are_up(struct sim *sim)
 	return true;
 }
 
-static bool
-backups_are_whole(struct sim *sim)
+bool
+sim_backups_are_whole(struct sim *sim)
 {
 	for (uint32_t i = 0; i < sim->plan.n_devices; i++) {
 		const struct slab_device *d = sim->devices[i].dev;
@@ -266,11 +264,11 @@ peers_end(struct sim *sim)
 	for (uint32_t i = 0; i < sim->plan.n_peers; i++)
 		sim_peer_calm(&sim->peers[i]);
 	/* Before the daemon gives them up for their silence. */
-	if (!run_until(sim, peers_are_answered, NSEC_PER_SEC + pause_ns(sim)))
+	if (!sim_run_until(sim, peers_are_answered, NSEC_PER_SEC + pause_ns(sim)))
 		sim_fail(DAEMON_2, "a client's UNMAP is not answered");
 	for (uint32_t i = 0; i < sim->plan.n_peers; i++)
 		sim_peer_stop(&sim->peers[i]);
-	if (!run_until(sim, peers_are_gone, deadline_ns(&sim->plan)))
+	if (!sim_run_until(sim, peers_are_gone, sim_deadline_ns(&sim->plan)))
 		sim_fail(CONTRACT, "a foreign client's connection does not end");
 	for (uint32_t i = 0; i < sim->plan.n_peers; i++)
 		sim_peer_end(&sim->peers[i]);
@@ -289,12 +287,12 @@ taken_is_answered(struct sim *sim)
 static void
 answer_without_backup(struct sim *sim)
 {
-	uint64_t ns = deadline_ns(&sim->plan);
+	uint64_t ns = sim_deadline_ns(&sim->plan);
 
 	/* Each of those that wait behind each other is let go by the next try to write. */
 	for (uint32_t i = 0; i < sim->plan.n_devices; i++)
 		ns += 2 * BACKUP_RETRY_NS * (sim->devices[i].n_pending + sim->devices[i].n_waiting);
-	if (!run_until(sim, taken_is_answered, ns))
+	if (!sim_run_until(sim, taken_is_answered, ns))
 		sim_fail(DEVICE_5, "requests are not answered while the backup refuses writes");
 }
 
@@ -308,84 +306,19 @@ heal(struct sim *sim)
 	if (p->is_backup_broken)
 		answer_without_backup(sim);
 	faults_heal_writes(sim);
-	if (!run_until(sim, daemons_are_not_stopping, deadline_ns(p)))
+	if (!sim_run_until(sim, daemons_are_not_stopping, sim_deadline_ns(p)))
 		sim_fail(DAEMON_5, "a daemon does not end");
 	daemons_start(sim);
-	if (!run_until(sim, all_is_answered, deadline_ns(p)))
+	if (!sim_run_until(sim, sim_is_answered, sim_deadline_ns(p)))
 		sim_fail(DEVICE_5, "requests are not answered long after all faults have ended");
-	if (!run_until(sim, daemons_are_up, deadline_ns(p)))
+	if (!sim_run_until(sim, daemons_are_up, sim_deadline_ns(p)))
 		sim_fail(DEVICE_5, "a daemon does not come back");
 	/* With fewer places than devices somebody has to stay outside. */
-	if (p->max_clients >= p->n_devices && !run_until(sim, sessions_are_up, deadline_ns(p)))
+	if (p->max_clients >= p->n_devices &&
+	    !sim_run_until(sim, sessions_are_up, sim_deadline_ns(p)))
 		sim_fail(DEVICE_5, "a daemon is not used again long after all faults have ended");
-	if (!run_until(sim, backups_are_whole, deadline_ns(p)))
+	if (!sim_run_until(sim, sim_backups_are_whole, sim_deadline_ns(p)))
 		sim_fail(DEVICE_6, "pages are not brought to the backup long after it works again");
-}
-
-static void
-ask(struct sim *sim, struct sim_device_host *dh, const struct plan_op *o)
-{
-	if (!sim_device_request(dh, o))
-		sim_fail(DEVICE_3, "device %u has no buffer though nothing is under way",
-			 dh->index);
-	if (!run_until(sim, all_is_answered, deadline_ns(&sim->plan)))
-		sim_fail(DEVICE_5, "a request is not answered though nothing is broken");
-}
-
-/* Everything that was ever written is read and compared. */
-static void
-read_all(struct sim *sim, struct sim_device_host *dh)
-{
-	for (uint32_t block = 0; block < dh->dev->arena.n_blocks; block++) {
-		const struct plan_op o = {
-			.kind = OP_READ,
-			.offset_bytes = (uint64_t)block * BLOCK_BYTES,
-			.length_bytes = BLOCK_BYTES,
-		};
-		bool is_used = false;
-
-		for (uint32_t i = 0; i < BLOCK_PAGES; i++) {
-			const struct page_history *h = &dh->pages.pages[block * BLOCK_PAGES + i];
-
-			is_used |= h->newest || h->base;
-		}
-		if (is_used)
-			ask(sim, dh, &o);
-	}
-}
-
-/* A write to each slab; where a daemon has room it must end up there. */
-static void
-use_slabs(struct sim *sim, struct sim_device_host *dh)
-{
-	for (uint32_t slab = 0; slab < sim->plan.n_slabs; slab++) {
-		const struct plan_op o = {
-			.kind = OP_WRITE,
-			.offset_bytes = slab * SIM_SLAB_BYTES,
-			.length_bytes = PAGE_BYTES,
-		};
-
-		ask(sim, dh, &o);
-	}
-	(void)run_until(sim, backups_are_whole, deadline_ns(&sim->plan));
-	(void)run_until(sim, never, 200 * sim->plan.net_ns);
-}
-
-static void
-judge(struct sim *sim)
-{
-	for (uint32_t i = 0; i < sim->plan.n_devices; i++) {
-		struct sim_device_host *dh = &sim->devices[i];
-		const struct plan_op flush = {.kind = OP_FLUSH};
-
-		use_slabs(sim, dh);
-		read_all(sim, dh);
-		ask(sim, dh, &flush);
-		if (!run_until(sim, backups_are_whole, deadline_ns(&sim->plan)))
-			sim_fail(DEVICE_3, "device %u: something is still held", i);
-		oracle_all_copies(dh);
-		oracle_all_buffers_back(dh);
-	}
 }
 
 static bool
@@ -419,17 +352,17 @@ end(struct sim *sim)
 	sim->is_ending = true;
 	for (uint32_t i = 0; i < p->n_devices; i++)
 		sim_device_stop(&sim->devices[i]);
-	if (!run_until(sim, devices_are_down, deadline_ns(p)))
+	if (!sim_run_until(sim, devices_are_down, sim_deadline_ns(p)))
 		sim_fail(DEVICE_5, "a device does not end");
 	for (uint32_t i = 0; i < p->n_devices; i++)
 		sim_device_end(&sim->devices[i]);
-	if (!run_until(sim, slabs_are_back, deadline_ns(p)))
+	if (!sim_run_until(sim, slabs_are_back, sim_deadline_ns(p)))
 		sim_fail(DAEMON_5, "slabs of clients that are gone do not come back");
 	for (uint32_t i = 0; i < p->n_daemons; i++)
 		sim_daemon_stop(&sim->daemons[i]);
 	for (uint32_t i = 0; i < p->n_daemons; i++)
 		while (sim->daemons[i].host.is_up)
-			if (!sim_clock_step(&sim->clock, sim_now(sim) + deadline_ns(p)))
+			if (!sim_clock_step(&sim->clock, sim_now(sim) + sim_deadline_ns(p)))
 				sim_fail(DAEMON_5, "a daemon does not end");
 	sim_net_clear(&sim->net);
 }
@@ -439,9 +372,9 @@ sim_run(struct sim *sim)
 {
 	sim_fail_set_run(sim);
 	start(sim);
-	(void)run_until(sim, never, sim->plan.end_ns + 1);
+	(void)sim_run_until(sim, sim_never, sim->plan.end_ns + 1);
 	heal(sim);
-	judge(sim);
+	sim_judge(sim);
 	end(sim);
 	sim_fail_set_run(NULL);
 }

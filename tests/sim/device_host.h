@@ -73,6 +73,7 @@ struct sim_device_host {
 	uint8_t seen_daemon[SIM_SLABS_MAX];
 	uint64_t seen_evictions;
 	uint64_t mapping_since_ns[SIM_SLABS_MAX];
+	uint32_t healed_generation[SIM_SLABS_MAX]; /* when all faults had ended */
 	uint16_t n_buffer_users[SIM_BUFFER_PAGES];
 	bool is_buffer_written[SIM_BUFFER_PAGES]; /* by the operation that uses it */
 	uint64_t down_ns[SIM_DAEMONS_MAX];	  /* when its session ended; 0: it did not yet */
