@@ -8,12 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "common/list.h"
 #include "common/log.h"
+#include "loop/unix_listen.h"
 
 struct control_client {
 	struct control *control;
@@ -154,52 +154,6 @@ accept_cb(struct ev_loop *loop, ev_io *w, int revents)
 	ev_timer_start(loop, &cl->timer);
 }
 
-/* Whether @addr is a socket that nobody listens on any more; anything else is not ours to remove. */
-static bool
-is_stale(const struct sockaddr_un *addr)
-{
-	struct stat st;
-	bool stale;
-	int fd;
-
-	if (lstat(addr->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode))
-		return false;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return false;
-	stale = connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0 &&
-		errno == ECONNREFUSED;
-	(void)close(fd);
-	return stale;
-}
-
-static int
-listen_at(const char *path)
-{
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	mode_t mask;
-	int fd, r;
-
-	if (strlen(path) >= sizeof(addr.sun_path))
-		return -ENAMETOOLONG;
-	memcpy(addr.sun_path, path, strlen(path));
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return -errno;
-	mask = umask(0177);
-	r = bind(fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0 ? -errno : 0;
-	if (r == -EADDRINUSE && is_stale(&addr) && unlink(path) == 0)
-		r = bind(fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0 ? -errno : 0;
-	(void)umask(mask);
-	if (r == 0 && listen(fd, 16) < 0)
-		r = -errno;
-	if (r < 0) {
-		(void)close(fd);
-		return r;
-	}
-	return fd;
-}
-
 int
 control_new(struct ev_loop *loop, const char *path, control_status_fn *status, void *arg,
 	    struct control **ret_control)
@@ -220,7 +174,7 @@ control_new(struct ev_loop *loop, const char *path, control_status_fn *status, v
 		if (!c->clients[i].reply)
 			goto err_free;
 	}
-	r = listen_at(path);
+	r = unix_listen(path, SOCK_STREAM, 16);
 	if (r < 0) {
 		r = log_err_errno(-r, "cannot listen for control at %s", path);
 		goto err_free;
