@@ -131,7 +131,7 @@ tell_ready(struct pool *p)
 static void
 fill_done(struct pool *p, struct pool_slab *s, int status)
 {
-	assert(s->state == POOL_SLAB_FILLING);
+	assert(s->state == POOL_SLAB_FILLING || s->state == POOL_SLAB_ZEROING);
 	if (status == 0) {
 		set_state_on(p, s, POOL_SLAB_FREE, &p->free);
 		tell_ready(p);
@@ -155,7 +155,7 @@ memory_done_cb(void *arg, enum slab_memory_request request, uint32_t slot, int s
 	assert(slot < p->slots && p->requests > 0);
 	s = &p->slabs[slot];
 	p->requests--;
-	if (request == SLAB_MEMORY_FILL) {
+	if (request == SLAB_MEMORY_FILL || (request == SLAB_MEMORY_ZERO && status == -ENOMEM)) {
 		fill_done(p, s, status);
 	} else if (status < 0) {
 		set_state_on(p, s, POOL_SLAB_LOST, &p->lost);

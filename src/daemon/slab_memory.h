@@ -19,13 +19,14 @@ struct slab_memory;
 
 enum slab_memory_request {
 	SLAB_MEMORY_FILL = 1, /* allocate, zero, and register with every transport */
-	SLAB_MEMORY_ZERO,     /* zero a slab that a client had */
+	SLAB_MEMORY_ZERO,     /* zero a slab that a client had, or replace its memory */
 	SLAB_MEMORY_DROP,     /* deregister and give back to the host */
 };
 
 /*
  * @status: 0, or -errno.  FILL: the slot stays empty and may be filled again.
- * ZERO: the content is unknown.  DROP: a device may still reach the memory, it
+ * ZERO: -ENOMEM, there was no memory to replace it: the slot is empty and may be filled
+ * again; else the content is unknown.  DROP: a device may still reach the memory, it
  * stays allocated; the slot must not be used again.  May call start().
  */
 typedef void slab_memory_done_fn(void *arg, enum slab_memory_request request, uint32_t slot,

@@ -38,7 +38,10 @@ struct slab_memory_host {
 	uint32_t slot_count;
 	struct tp *tps[SLAB_MEMORY_HOST_TPS_MAX];
 	size_t tp_count;
-	bool lock_warned; /* the helper thread's */
+	struct tp *allocator; /* the transport that lends only memory of its own, or NULL */
+	/* the helper thread's */
+	bool lock_warned;
+	uint32_t filled;
 	slab_memory_done_fn *done;
 	void *arg;
 	struct slot slots[];
@@ -90,12 +93,17 @@ release_regions(struct slot *s)
 static int
 drop(struct slot *s)
 {
+	struct slab_memory_host *h = s->host;
 	int r = release_regions(s);
 
 	if (r < 0)
 		return r;
-	(void)munmap(s->base, s->host->slab_bytes);
+	if (h->allocator)
+		tp_memory_free(h->allocator, s->base);
+	else
+		(void)munmap(s->base, h->slab_bytes);
 	s->base = NULL;
+	h->filled--;
 	return 0;
 }
 
@@ -115,14 +123,34 @@ register_regions(struct slot *s)
 }
 
 static int
+allocate(struct slot *s)
+{
+	struct slab_memory_host *h = s->host;
+	const uint64_t most = h->slot_count * h->slab_bytes;
+	void *base;
+	int r;
+
+	if (!h->allocator)
+		return map_aligned(h->slab_bytes, &s->base);
+	/* What clients that are gone for us still keep is of the same memory. */
+	if (tp_memory_held(h->allocator) + (h->filled + 1) * h->slab_bytes > most)
+		return -EBUSY;
+	r = tp_memory_new(h->allocator, h->slab_bytes, &base);
+	if (r == 0)
+		s->base = base;
+	return r;
+}
+
+static int
 fill(struct slot *s)
 {
 	struct slab_memory_host *h = s->host;
 	int r;
 
-	r = map_aligned(h->slab_bytes, &s->base);
+	r = allocate(s);
 	if (r < 0)
 		return r;
+	h->filled++;
 	(void)madvise(s->base, h->slab_bytes, MADV_HUGEPAGE);
 	(void)madvise(s->base, h->slab_bytes, MADV_DONTFORK);
 	(void)madvise(s->base, h->slab_bytes, MADV_DONTDUMP);
@@ -132,7 +160,8 @@ fill(struct slot *s)
 			 strerror(errno));
 	}
 	/* Also without the lock every page is there before a client needs it. */
-	memset(s->base, 0, h->slab_bytes);
+	if (!h->allocator)
+		memset(s->base, 0, h->slab_bytes);
 	r = register_regions(s);
 	if (r < 0 && drop(s) < 0) {
 		/* A device may still reach it: never to be unmapped. */
@@ -140,6 +169,31 @@ fill(struct slot *s)
 		s->base = NULL;
 	}
 	return r;
+}
+
+static bool
+is_spent(const struct slot *s)
+{
+	for (size_t i = 0; i < s->host->tp_count; i++)
+		if (tp_region_is_spent(s->regions[i]))
+			return true;
+	return false;
+}
+
+/* Who had a spent slab may keep it: the next one gets other memory. */
+static int
+zero(struct slot *s)
+{
+	int r;
+
+	if (!is_spent(s)) {
+		memset(s->base, 0, s->host->slab_bytes);
+		return 0;
+	}
+	r = drop(s);
+	if (r < 0)
+		return r;
+	return fill(s) < 0 ? -ENOMEM : 0;
 }
 
 static void
@@ -151,7 +205,7 @@ run(struct worker_job *job)
 	if (s->request == SLAB_MEMORY_FILL)
 		s->status = fill(s);
 	else if (s->request == SLAB_MEMORY_ZERO)
-		memset(s->base, 0, s->host->slab_bytes);
+		s->status = zero(s);
 	else
 		s->status = drop(s);
 }
@@ -219,8 +273,11 @@ slab_memory_host_new(struct worker *worker, uint64_t slab_bytes, uint32_t slots,
 	h->worker = worker;
 	h->slab_bytes = slab_bytes;
 	h->slot_count = slots;
-	for (size_t i = 0; i < tp_count; i++)
+	for (size_t i = 0; i < tp_count; i++) {
 		h->tps[i] = tps[i];
+		if (tp_has_memory(tps[i]))
+			h->allocator = tps[i];
+	}
 	h->tp_count = tp_count;
 	for (uint32_t i = 0; i < slots; i++) {
 		h->slots[i].host = h;

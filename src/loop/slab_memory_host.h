@@ -2,9 +2,10 @@
 /*
  * slab_memory_host.h - daemon/slab_memory.h over this machine's memory.
  *
- * One anonymous mapping per slab, huge pages where the kernel has them, locked
- * where it allows (one warning where not), registered for lending with each
- * transport.  All of it happens on the helper thread; the loop thread only
+ * One anonymous mapping per slab, or what a transport that lends only its own memory
+ * (tp_has_memory(); at most one of them) allocates; huge pages where the kernel has
+ * them, locked where it allows (one warning where not), registered for lending with
+ * each transport.  All of it happens on the helper thread; the loop thread only
  * hands requests over and gets their results.
  */
 #ifndef LOOP_SLAB_MEMORY_HOST_H

@@ -42,8 +42,8 @@
 #define TP_SEND_QUEUE_MAX 64u
 /* Longest op, bytes: one block. */
 #define TP_OP_BYTES_MAX (128u * 1024u)
-/* Room for tp_conn_name(): "rdma:[ipv6%scope]:port#serial". */
-#define TP_NAME_BYTES_MAX 96u
+/* Room for tp_conn_name(): "rdma:[ipv6%scope]:port#serial", "shm:/path#serial". */
+#define TP_NAME_BYTES_MAX 136u
 
 struct tp;	    /* one transport of this process, e.g. "tcp"; see tcp.h, rdma.h for new/free */
 struct tp_conn;	    /* one connection; opaque */
@@ -62,7 +62,8 @@ struct tp_remote {
 enum tp_lend {
 	TP_LEND_NOT = 0, /* nobody: local buffers of ops */
 	TP_LEND,	 /* peers with a grant, to read and write: a slab */
-	TP_LEND_READ,	 /* peers with a grant, to read; a WRITE ends the peer's connection */
+	TP_LEND_READ,	 /* peers with a grant, to read; a WRITE ends the peer's connection.  What
+		       * is changed after the registration they may see or not */
 };
 
 enum tp_op_kind {
@@ -132,6 +133,12 @@ struct tp_ops {
 	void (*revoke)(struct tp_grant *grant, tp_grant_fn *revoked, void *arg);
 	void (*shutdown)(struct tp *tp, void (*done)(void *arg), void *arg);
 	void (*free)(struct tp *tp);
+
+	/* All four or none; see tp_memory_new(). */
+	int (*memory_new)(struct tp *tp, size_t length_bytes, void **ret_base);
+	void (*memory_free)(struct tp *tp, void *base);
+	bool (*region_is_spent)(const struct tp_region *region);
+	uint64_t (*memory_held)(struct tp *tp);
 };
 
 /* Every implementation's instance, connection, listener, region and grant
@@ -291,6 +298,53 @@ static inline void
 tp_revoke(struct tp_grant *grant, tp_grant_fn *revoked, void *arg)
 {
 	tp_of(grant)->ops->revoke(grant, revoked, arg);
+}
+
+/*
+ * Some transports (shm) lend memory in a way that they cannot take back: a peer that
+ * does not answer keeps its pages.  They have three rules for memory of TP_LEND.  It comes
+ * from tp_memory_new(), and is registered whole.  After a grant its region is spent:
+ * revoked() and down() mean that no access changes what is lent to others, because the
+ * memory must not be; it is to be freed, a new one takes its place.  And what such peers
+ * keep is counted by tp_memory_held().
+ */
+static inline bool
+tp_has_memory(const struct tp *tp)
+{
+	return tp->ops->memory_new != NULL;
+}
+
+/*
+ * tp_memory_new - zeroed memory that @tp can lend, every page of it present; other
+ * transports may register it too.  Any thread.  Returns 0, -EINVAL, or -ENOMEM, -EMFILE.
+ */
+static inline int
+tp_memory_new(struct tp *tp, size_t length_bytes, void **ret_base)
+{
+	return tp->ops->memory_new(tp, length_bytes, ret_base);
+}
+
+/* No region has it any more.  Any thread. */
+static inline void
+tp_memory_free(struct tp *tp, void *base)
+{
+	tp->ops->memory_free(tp, base);
+}
+
+/* Whether its memory is to be freed, not lent again.  Any thread. */
+static inline bool
+tp_region_is_spent(const struct tp_region *region)
+{
+	const struct tp *tp = tp_of(region);
+
+	return tp_has_memory(tp) && tp->ops->region_is_spent(region);
+}
+
+/* Bytes of freed memory that peers which are gone for us may still keep.  Any thread. */
+static inline uint64_t
+tp_memory_held(struct tp *tp)
+{
+	return tp_has_memory(tp) ? tp->ops->memory_held(tp) : 0;
 }
 
 /* Closes every connection and listener; done() after the last down(). */
