@@ -84,7 +84,8 @@ check_all(const struct ini *ini, struct daemon_file_config *config, char problem
 	if (!ini_has(ini, "memory", "headroom"))
 		config->headroom_bytes = UINT64_MAX;
 	r = config_check_addresses(ini, "daemon", "listen", &config->listen,
-				   CONFIG_TCP | CONFIG_RDMA, CONFIG_PORTAL_LISTEN_ALLOWED, problem);
+				   CONFIG_TCP | CONFIG_RDMA | CONFIG_SHM,
+				   CONFIG_PORTAL_LISTEN_ALLOWED, problem);
 	if (r < 0)
 		return r;
 	r = config_check_socket_path(ini, "daemon", "control", config->control, problem);

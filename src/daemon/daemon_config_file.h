@@ -16,7 +16,7 @@
 struct daemon_file_config {
 	/* [daemon] */
 	struct ini_list
-		listen; /* "rdma:host:port" or "tcp:host:port" (port 0: any); at least one */
+		listen; /* "rdma:host:port", "tcp:host:port" (port 0: any) or "shm:/path"; at least one */
 	uint32_t max_clients;
 	uint64_t slab_bytes;		  /* power of two, 1 MiB to 1 GiB */
 	char psk_file[DAEMON_PATH_BYTES]; /* "": none */

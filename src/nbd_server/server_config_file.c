@@ -190,7 +190,8 @@ check_daemons(const struct ini *ini, const struct server_file_config *config,
 	int r;
 
 	r = config_check_addresses(ini, "daemons", "portals", &config->portals,
-				   CONFIG_TCP | CONFIG_RDMA | CONFIG_DNS | CONFIG_PORT_NEEDED,
+				   CONFIG_TCP | CONFIG_RDMA | CONFIG_SHM | CONFIG_DNS |
+					   CONFIG_PORT_NEEDED,
 				   CONFIG_PORTALS_ALLOWED, problem);
 	if (r < 0)
 		return r;

@@ -44,7 +44,8 @@ struct server_file_config {
 	uint32_t ack;  /* enum server_ack */
 	uint32_t fill; /* not 0: a file gets no holes */
 	/* [daemons] */
-	/* "rdma:host:port" or "tcp:host:port", port not 0, "dns:_service._tcp.name"; may be empty */
+	/* "rdma:host:port" or "tcp:host:port", port not 0, "shm:/path", "dns:_service._tcp.name";
+	 * may be empty */
 	struct ini_list portals;
 	struct ini_list dns_servers; /* "host:port"; empty: those of resolv.conf */
 	uint32_t max_portals;	     /* as the file says it; 0: derived */

@@ -8,6 +8,7 @@
 #include "common/log.h"
 #include "slab/device.h"
 #include "transport/dns_portal.h"
+#include "transport/shm.h"
 #include "transport/tcp.h"
 #include "transport/transport.h"
 #ifdef HAVE_RDMA
@@ -32,6 +33,7 @@ rdma_make(struct ev_loop *loop, struct tp **ret_tp)
 static const struct kind kinds[TRANSPORT_KINDS] = {
 	{"tcp:", tcp_tp_new},
 	{"rdma:", rdma_make},
+	{"shm:", shm_tp_new},
 };
 
 static const struct kind *
@@ -62,7 +64,7 @@ transports_check(const char *file, const char *key, const struct ini_list *addre
 			continue;
 		log_error("%s: %s = %s: %s", file, key, addresses->item[i],
 			  kind ? "this program was built without RDMA (meson setup -Drdma=enabled)"
-			       : "neither tcp:, rdma: nor dns:");
+			       : "none of tcp:, rdma:, shm: and dns:");
 		return -EINVAL;
 	}
 	return 0;

@@ -10,7 +10,7 @@ struct ini_list;
 struct slab_portal;
 struct tp;
 
-#define TRANSPORT_KINDS 2u
+#define TRANSPORT_KINDS 3u
 
 /* Zeroed: none yet. */
 struct transports {
@@ -24,7 +24,7 @@ struct transports {
  * 0 or -EINVAL. */
 int transports_check(const char *file, const char *key, const struct ini_list *addresses);
 
-/* The transport of @address ("tcp:..." or "rdma:..."), made at its first use, and
+/* The transport of @address ("tcp:...", "rdma:..." or "shm:..."), made at its first use, and
  * @address without the prefix.  Logs and returns -errno when there is none. */
 int transports_get(struct transports *t, struct ev_loop *loop, const char *address,
 		   struct tp **ret_tp, const char **ret_rest);

@@ -77,6 +77,8 @@ is_address(const char *text, unsigned int kinds)
 	}
 	if ((kinds & CONFIG_UNIX) && strncmp(text, "unix:", 5) == 0)
 		return is_socket_path(text + 5);
+	if ((kinds & CONFIG_SHM) && strncmp(text, "shm:", 4) == 0)
+		return is_socket_path(text + 4);
 	if ((kinds & CONFIG_TCP) && strncmp(text, "tcp:", 4) == 0)
 		text += 4;
 	else if ((kinds & CONFIG_RDMA) && strncmp(text, "rdma:", 5) == 0)

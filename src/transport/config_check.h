@@ -23,13 +23,14 @@
 #define CONFIG_PORT_NEEDED (1u << 3) /* port 0 is refused */
 #define CONFIG_DNS (1u << 4)	     /* dns:_service._tcp.name */
 #define CONFIG_PLAIN (1u << 5)	     /* host:port */
+#define CONFIG_SHM (1u << 6)	     /* shm:/path */
 
 #define CONFIG_LISTEN_ALLOWED "1 to 8 of unix:/path, tcp:1.2.3.4:port, tcp:[v6]:port, with commas"
 #define CONFIG_PORTAL_LISTEN_ALLOWED                                                               \
-	"1 to 8 of rdma:1.2.3.4:port, tcp:1.2.3.4:port, tcp:[v6]:port, with commas"
+	"1 to 8 of rdma:1.2.3.4:port, tcp:1.2.3.4:port, tcp:[v6]:port, shm:/path, with commas"
 #define CONFIG_PORTALS_ALLOWED                                                                     \
 	"up to 32 of rdma:1.2.3.4:port, tcp:1.2.3.4:port, tcp:[v6]:port (port 1 to 65535), "       \
-	"dns:_slabswap._rdma.name, dns:_slabswap._tcp.name, with commas"
+	"shm:/path, dns:_slabswap._rdma.name, dns:_slabswap._tcp.name, with commas"
 #define CONFIG_DNS_SERVERS_ALLOWED "up to 8 of 1.2.3.4:port, [v6]:port, with commas"
 #define CONFIG_SOCKET_ALLOWED "an absolute path of at most 107 bytes"
 #define CONFIG_PSK_ALLOWED                                                                         \

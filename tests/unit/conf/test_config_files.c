@@ -167,7 +167,8 @@ server__every_key(void **state)
 		       "[nbd]\nlisten = unix:/tmp/x.sock, tcp:127.0.0.1:10809, tcp:[::1]:0\n"
 		       "export = e\ndescription = d d\ncontrol = /tmp/x.ctl\nmax_connections = 1\n"
 		       "[backup]\npath = /b\nack = both\nfill = yes\n"
-		       "[daemons]\nportals = rdma:10.0.0.1:9400, tcp:[fe80::1]:1\npsk_file = %s\n"
+		       "[daemons]\nportals = rdma:10.0.0.1:9400, shm:/run/d.sock\n"
+		       "psk_file = %s\n"
 		       "max_portals = 2\nleave_timeout_ms = 14\n"
 		       "[activity]\nhot_slab = 0\nalpha = 0.05\nperiod_ms = 10\n"
 		       "[placement]\nchoices = 8\nquery_timeout_ms = 14\n"
@@ -296,20 +297,21 @@ server__listen(void **state)
 static void
 server__portals(void **state)
 {
-	static const char *const bad[] = {"tcp:127.0.0.1:0", "dns:_slabswap._udp.a", "dns:a",
-					  "unix:/x",	     "rdma:host:9400",	     "shm:/run/x",
-					  "rdma:10.0.0.1"};
+	static const char *const bad[] = {
+		"tcp:127.0.0.1:0", "dns:_slabswap._udp.a", "dns:a", "unix:/x",
+		"rdma:host:9400",  "shm:d.sock",	   "shm:",  "rdma:10.0.0.1"};
 	char text[512], expect[512];
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		(void)snprintf(text, sizeof(text),
 			       SERVER "[daemons]\nportals = tcp:10.0.0.1:1, %s\n", bad[i]);
-		(void)snprintf(expect, sizeof(expect),
-			       "[daemons] portals = tcp:10.0.0.1:1, %s: %s is not such an address; "
-			       "allowed: up to 32 of rdma:1.2.3.4:port, tcp:1.2.3.4:port, "
-			       "tcp:[v6]:port (port 1 to 65535), dns:_slabswap._rdma.name, "
-			       "dns:_slabswap._tcp.name, with commas",
-			       bad[i], bad[i]);
+		(void)snprintf(
+			expect, sizeof(expect),
+			"[daemons] portals = tcp:10.0.0.1:1, %s: %s is not such an address; "
+			"allowed: up to 32 of rdma:1.2.3.4:port, tcp:1.2.3.4:port, "
+			"tcp:[v6]:port (port 1 to 65535), shm:/path, dns:_slabswap._rdma.name, "
+			"dns:_slabswap._tcp.name, with commas",
+			bad[i], bad[i]);
 		check_bad(*state, true, -EINVAL, text, expect);
 	}
 }
@@ -466,7 +468,7 @@ daemon__good(void **state)
 	assert_int_equal(c->evict_deadline_ms, 1500);
 	assert_int_equal(c->stop_timeout_ms, 10000);
 	check_good(f, false,
-		   "[daemon]\nlisten = rdma:0.0.0.0:9400, tcp:[::]:9400\nmax_clients = 2\n"
+		   "[daemon]\nlisten = rdma:0.0.0.0:9400, shm:/run/d.sock\nmax_clients = 2\n"
 		   "slab_size = 1M\n[memory]\nmax = 3M\nmax_per_client = 2M\nheadroom = 0\n"
 		   "beta = 0.001\nperiod_ms = 10\npsi_limit = 100\n[eviction]\nextra_choices = 0\n"
 		   "deadline_ms = 10\n");
@@ -486,10 +488,10 @@ daemon__bad(void **state)
 {
 	check_bad(*state, false, -EINVAL, "[memory]\nmax = 1G\n",
 		  "[daemon] listen: missing; allowed: 1 to 8 of rdma:1.2.3.4:port, "
-		  "tcp:1.2.3.4:port, tcp:[v6]:port, with commas");
+		  "tcp:1.2.3.4:port, tcp:[v6]:port, shm:/path, with commas");
 	check_bad(*state, false, -EINVAL, "[daemon]\nlisten = unix:/x\n[memory]\nmax = 1G\n",
 		  "[daemon] listen = unix:/x: unix:/x is not such an address; allowed: 1 to 8 of "
-		  "rdma:1.2.3.4:port, tcp:1.2.3.4:port, tcp:[v6]:port, with commas");
+		  "rdma:1.2.3.4:port, tcp:1.2.3.4:port, tcp:[v6]:port, shm:/path, with commas");
 	check_bad(*state, false, -EINVAL, "[daemon]\nlisten = tcp:127.0.0.1:0\n",
 		  "[memory] max: missing; allowed: 1M to 16T, with unit K, M, G or T");
 	check_bad(*state, false, -EINVAL,
