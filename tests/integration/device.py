@@ -61,7 +61,7 @@ def wrapped(argv, wrapper):
 
 
 class Daemon:
-    """slabswapd over tcp.  @name: when a test has several."""
+    """slabswapd, over tcp unless listen says else.  @name: when a test has several."""
 
     def __init__(self, t, memory=None, env=None, name="d", wrapper=(), **keys):
         self.t = t
@@ -77,11 +77,8 @@ class Daemon:
         """Also after kill(): at the same address only when a port was given."""
         self.process = self.t.start(wrapped([harness.built("slabswapd"), "-c", self.ini], self.wrapper),
                                     ready="slabs are filled", ready_seconds=60, env=self.env, name="slabswapd")
-        self.address = re.search(r"listening at tcp:(\S+)", self.process.log()).group(1)
-
-    @property
-    def portal(self):
-        return f"tcp:{self.address}"
+        self.portal = re.search(r"listening at (\S+)", self.process.log()).group(1)
+        self.address = self.portal.partition(":")[2]
 
     def status(self):
         return ask(self.control)

@@ -13,6 +13,12 @@
 
 #include "common/list.h"
 
+/* One byte more than a socket's path may have. */
+#define TEN_BYTES "/234567890"
+#define LONG_PATH                                                                                  \
+	TEN_BYTES TEN_BYTES TEN_BYTES TEN_BYTES TEN_BYTES TEN_BYTES TEN_BYTES TEN_BYTES TEN_BYTES  \
+		TEN_BYTES "/2345678"
+
 struct client;
 
 /* One connection of the client. */
@@ -361,31 +367,38 @@ test_addresses(struct client *c)
 	static const char *const bad[] = {
 		"",	   "1.2.3.4", "1.2.3.4:", "1.2.3.4:65536",	    "localhost:80",
 		"[::1:80", "::1:80",  "1.2.3:4",  "[fe80::1%nosuchnic0]:80"};
+	static const char *const bad_paths[] = {"", "relative", LONG_PATH};
+	const bool is_path = c->env->address[0] == '/';
+	const size_t n =
+		is_path ? sizeof(bad_paths) / sizeof(bad_paths[0]) : sizeof(bad) / sizeof(bad[0]);
 	struct tp_listener *listener;
 	struct link l;
 	size_t i;
 	int r;
 
-	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		CHECK_INT(start(c, &l, bad[i], 1), -EINVAL);
-		CHECK_INT(tp_listen(c->env->tp, bad[i], no_incoming_cb, NULL, &listener), -EINVAL);
+	for (i = 0; i < n; i++) {
+		const char *address = is_path ? bad_paths[i] : bad[i];
+
+		CHECK_INT(start(c, &l, address, 1), -EINVAL);
+		CHECK_INT(tp_listen(c->env->tp, address, no_incoming_cb, NULL, &listener), -EINVAL);
 	}
 	/* The server has it, or the address is another machine's. */
 	r = tp_listen(c->env->tp, c->env->address, no_incoming_cb, NULL, &listener);
 	CHECK(r == -EADDRINUSE || r == -EADDRNOTAVAIL);
 }
 
-/* Nobody listens at port 1. */
+/* Nobody listens at port 1, or at another path. */
 static void
 test_refused(struct client *c)
 {
 	char address[TP_NAME_BYTES_MAX];
-	const char *port = strrchr(c->env->address, ':');
+	const bool is_path = c->env->address[0] == '/';
+	const char *port = strrchr(c->env->address, is_path ? '/' : ':');
 	struct link l;
 
 	CHECK(port);
-	(void)snprintf(address, sizeof(address), "%.*s:1", (int)(port - c->env->address),
-		       c->env->address);
+	(void)snprintf(address, sizeof(address), "%.*s%s", (int)(port - c->env->address),
+		       c->env->address, is_path ? "/none" : ":1");
 	CHECK_INT(start(c, &l, address, WAIT_SECONDS), 0);
 	CHECK(wait_for(c, is_down, &l, WAIT_SECONDS));
 	CHECK(!l.is_up);

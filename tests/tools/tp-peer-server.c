@@ -116,6 +116,37 @@ serve_status(struct guest *g)
 }
 
 static void
+make_slab(struct tp *tp, struct slab *slab)
+{
+	if (tp_has_memory(tp))
+		CHECK_INT(tp_memory_new(tp, slab->length_bytes, &slab->memory), 0);
+	else
+		slab->memory = map_memory(slab->length_bytes);
+	CHECK_INT(tp_region_register(tp, slab->memory, slab->length_bytes, TP_LEND, &slab->region),
+		  0);
+}
+
+static void
+drop_slab(struct tp *tp, struct slab *slab)
+{
+	CHECK_INT(tp_region_release(slab->region), 0);
+	if (tp_has_memory(tp))
+		tp_memory_free(tp, slab->memory);
+	else
+		CHECK_INT(munmap(slab->memory, slab->length_bytes), 0);
+}
+
+/* As a daemon has to: memory of a spent region is not lent again. */
+static void
+renew(struct tp *tp, struct slab *slab)
+{
+	if (!tp_region_is_spent(slab->region))
+		return;
+	drop_slab(tp, slab);
+	make_slab(tp, slab);
+}
+
+static void
 serve_slab(struct guest *g, const struct request *request)
 {
 	struct slab *slab = &g->server->slabs[request->value % GRANTS_MAX];
@@ -123,6 +154,8 @@ serve_slab(struct guest *g, const struct request *request)
 
 	switch (request->command) {
 	case CMD_GRANT:
+		if (!slab->grant)
+			renew(g->server->env->tp, slab);
 		slab->owner = g;
 		r = slab->grant ? -EBUSY
 				: tp_grant(g->conn, slab->region, granted_cb, slab, &slab->grant);
@@ -257,10 +290,7 @@ run_server(struct env *env)
 		struct slab *slab = &s.slabs[i];
 
 		slab->length_bytes = i < SLABS ? SLAB_BYTES : SMALL_BYTES;
-		slab->memory = map_memory(slab->length_bytes);
-		CHECK_INT(tp_region_register(env->tp, slab->memory, slab->length_bytes, TP_LEND,
-					     &slab->region),
-			  0);
+		make_slab(env->tp, slab);
 	}
 	r = tp_listen(env->tp, env->address, incoming_cb, &s, &s.listener);
 	if (r < 0)
@@ -277,9 +307,7 @@ run_server(struct env *env)
 	ev_run(env->loop, 0);
 	CHECK(env->is_down);
 	CHECK_INT(s.n_conns, 0);
-	for (i = 0; i < GRANTS_MAX; i++) {
-		CHECK_INT(tp_region_release(s.slabs[i].region), 0);
-		CHECK_INT(munmap(s.slabs[i].memory, s.slabs[i].length_bytes), 0);
-	}
+	for (i = 0; i < GRANTS_MAX; i++)
+		drop_slab(env->tp, &s.slabs[i]);
 	return 0;
 }

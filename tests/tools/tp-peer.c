@@ -2,8 +2,8 @@
 /*
  * tp-peer - both ends of transport.h, to see that an implementation keeps its word.
  *
- *   tp-peer --transport rdma|tcp [options] server ADDRESS
- *   tp-peer --transport rdma|tcp [options] client ADDRESS --test NAME[,NAME...]
+ *   tp-peer --transport rdma|tcp|shm [options] server ADDRESS
+ *   tp-peer --transport rdma|tcp|shm [options] client ADDRESS --test NAME[,NAME...]
  *
  * The server prints "listening ADDRESS", lends memory and does what the first byte
  * of a message says (enum command) until SIGTERM.  The client runs the named tests
@@ -25,6 +25,7 @@
 #ifdef HAVE_RDMA
 #include "rdma/rdma.h"
 #endif
+#include "transport/shm.h"
 #include "transport/tcp.h"
 
 void
@@ -73,6 +74,8 @@ open_transport(struct env *env)
 	env->loop = ev_default_loop(0);
 	if (strcmp(env->transport, "tcp") == 0)
 		r = tcp_tp_new(env->loop, &env->tp);
+	if (strcmp(env->transport, "shm") == 0)
+		r = shm_tp_new(env->loop, &env->tp);
 #ifdef HAVE_RDMA
 	if (strcmp(env->transport, "rdma") == 0) {
 		struct vrb_tp_config config;
@@ -98,11 +101,12 @@ shutdown_done(void *arg)
 static int
 usage(void)
 {
-	(void)fprintf(stderr,
-		      "usage: tp-peer --transport rdma|tcp [-v] [--register-grants] [--refuse]\n"
-		      "               server ADDRESS\n"
-		      "       tp-peer --transport rdma|tcp [-v] [--unreachable ADDRESS]\n"
-		      "               client ADDRESS --test NAME[,NAME...]|all\n");
+	(void)fprintf(
+		stderr,
+		"usage: tp-peer --transport rdma|tcp|shm [-v] [--register-grants] [--refuse]\n"
+		"               server ADDRESS\n"
+		"       tp-peer --transport rdma|tcp|shm [-v] [--unreachable ADDRESS]\n"
+		"               client ADDRESS --test NAME[,NAME...]|all\n");
 	return 2;
 }
 
