@@ -1,15 +1,13 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
 """Portals from the name service: slabswap-nbd asks a DNS server of this test."""
-import signal
-
 import device
 import dns_server
 import harness
 from device import Daemon, Device, Load
 from dns_server import DnsServer
 from test_membership import portals_of, reload, wait_portals
-from test_no_alloc import guarded
+from test_no_alloc import guarded, stopped_well
 
 NAME = "_slabswap._tcp.swap.test"
 
@@ -199,8 +197,7 @@ def test_allocates_only_beside_the_requests(t):
     load.stop()
     load.check_all()
     load.handle.shutdown()
-    dev.process.popen.send_signal(signal.SIGTERM)
-    dev.wait_count("alloc_guard: good", 1)
+    stopped_well(dev)
 
 
 if __name__ == "__main__":
