@@ -27,14 +27,15 @@ version_of(const struct sim_peer *p)
 	return UINT64_C(0x7ee7000000000000) + p->index;
 }
 
-static void
+/* Returns the request id. */
+static uint32_t
 say(struct sim_peer *p, struct ctl_msg msg)
 {
 	uint8_t buf[TP_MESSAGE_BYTES_MAX];
 	size_t n;
 
 	if (!p->conn)
-		return;
+		return 0;
 	if (msg.request_id == 0 && !(p->is_hostile && rng_percent(rng(p), 1)))
 		msg.request_id = ++p->request_id;
 	n = ctl_encode(&msg, buf);
@@ -50,6 +51,7 @@ say(struct sim_peer *p, struct ctl_msg msg)
 			n = 1 + rng_below(rng(p), (uint32_t)n);
 	}
 	(void)tp_send(p->conn, buf, n);
+	return msg.request_id;
 }
 
 /* --- operations --- */
@@ -118,7 +120,7 @@ map(struct sim_peer *p)
 		return;
 	msg.u.map.slab = slab;
 	msg.u.map.generation = s->is_mapped ? s->generation : ++s->generation;
-	say(p, msg);
+	(void)say(p, msg);
 	s->map_id = p->request_id;
 }
 
@@ -129,14 +131,17 @@ unmap(struct sim_peer *p)
 	struct sim_peer_slab *s = &p->slabs[slab];
 	struct ctl_msg msg = {.type = CTL_UNMAP};
 	const bool is_wrong = p->is_hostile && rng_percent(rng(p), 20);
+	uint32_t id;
 
 	if ((!s->is_mapped && !is_wrong) || (p->op_is_busy && p->op_slab == slab))
 		return;
 	msg.u.unmap.slab = slab;
 	msg.u.unmap.generation = s->generation + (is_wrong ? 1 : 0);
-	if (s->is_mapped && !is_wrong)
-		s->is_unmapping = true;
-	say(p, msg);
+	id = say(p, msg);
+	if (is_wrong || s->is_unmapping)
+		return; /* refused, whatever the first one brings */
+	s->is_unmapping = true;
+	s->unmap_id = id;
 }
 
 static void
@@ -150,7 +155,7 @@ act(struct sim_peer *p)
 	}
 	if (!p->is_joined) {
 		if (p->is_hostile && rng_percent(rng(p), 10))
-			say(p, (struct ctl_msg){.type = CTL_PING});
+			(void)say(p, (struct ctl_msg){.type = CTL_PING});
 		return;
 	}
 	if (what < 25)
@@ -160,14 +165,14 @@ act(struct sim_peer *p)
 	else if (what < 85)
 		post(p);
 	else if (what < 95)
-		say(p,
-		    (struct ctl_msg){.type = rng_percent(rng(p), 50) ? CTL_PING : CTL_QUERY_MEM});
+		(void)say(p, (struct ctl_msg){.type = rng_percent(rng(p), 50) ? CTL_PING
+									      : CTL_QUERY_MEM});
 	else if (what < 96)
 		p->n_silent = 200;
 	else if (what < 97)
 		tp_close(p->conn);
 	else if (p->is_hostile && what < 98)
-		say(p, (struct ctl_msg){.type = CTL_PONG});
+		(void)say(p, (struct ctl_msg){.type = CTL_PONG});
 }
 
 /* --- the session --- */
@@ -183,7 +188,7 @@ up_cb(void *arg)
 	msg.u.hello.slab_bytes =
 		SIM_SLAB_BYTES * (p->is_hostile && rng_percent(rng(p), 10) ? 2 : 1);
 	sim_entropy(p->host.sim, msg.u.hello.nonce, sizeof(msg.u.hello.nonce));
-	say(p, msg);
+	(void)say(p, msg);
 	guard_resume(depth);
 }
 
@@ -216,6 +221,25 @@ unmapped(struct sim_peer *p, struct sim_peer_slab *s, const struct ctl_unmap *u)
 	p->host.sim->n_peer_unmaps++;
 }
 
+/* An UNMAP is refused when the daemon has taken the slab by force meanwhile. */
+static void
+refused(struct sim_peer *p, uint32_t request_id)
+{
+	for (uint32_t i = 0; i < SIM_PEER_SLABS; i++) {
+		struct sim_peer_slab *s = &p->slabs[i];
+
+		if (s->map_id == request_id)
+			s->map_id = 0;
+		if (!s->is_unmapping || s->unmap_id != request_id)
+			continue;
+		s->is_unmapping = false;
+		if (p->has_garbled)
+			continue; /* perhaps the UNMAP itself */
+		s->is_mapped = false;
+		s->was_unmapped = true;
+	}
+}
+
 static void
 message_cb(void *arg, const void *bytes, size_t length_bytes)
 {
@@ -230,16 +254,15 @@ message_cb(void *arg, const void *bytes, size_t length_bytes)
 		p->is_joined = true;
 	if (msg.type == CTL_MR_INFO)
 		mapped(p, &msg.u.mr_info);
-	for (uint32_t i = 0; msg.type == CTL_REFUSED && i < SIM_PEER_SLABS; i++)
-		if (p->slabs[i].map_id == msg.request_id)
-			p->slabs[i].map_id = 0;
+	if (msg.type == CTL_REFUSED)
+		refused(p, msg.request_id);
 	if (msg.type == CTL_UNMAPPED && msg.u.unmap.slab < SIM_PEER_SLABS)
 		unmapped(p, &p->slabs[msg.u.unmap.slab], &msg.u.unmap);
 	if (msg.type == CTL_CHALLENGE) {
 		sim_psk(&psk);
 		auth_proof(&psk, AUTH_CLIENT, p->hello, p->hello_bytes, msg.u.challenge.nonce,
 			   answer.u.auth.proof);
-		say(p, answer);
+		(void)say(p, answer);
 	}
 	guard_resume(depth);
 }

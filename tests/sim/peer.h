@@ -26,7 +26,8 @@ struct sim_peer_slab {
 	bool was_unmapped;  /* UNMAPPED came: info must not work any more */
 	bool is_written[4]; /* our bytes are in the page */
 	uint32_t generation;
-	uint32_t map_id; /* of the MAP that is not answered; 0: none */
+	uint32_t map_id;   /* of the MAP that is not answered; 0: none */
+	uint32_t unmap_id; /* of the UNMAP while is_unmapping */
 };
 
 struct sim_peer {
