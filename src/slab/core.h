@@ -189,7 +189,8 @@ struct remote {
 	bool was_reported_down; /* said once per change */
 	bool is_ping_pending;
 	uint64_t ping_ns;      /* when it was sent */
-	bool was_ponged;       /* since the MAP that waits longest began to */
+	bool is_map_overdue;   /* the next PONG decides */
+	bool is_map_excused;   /* ... has come once: the daemon may just have woken up */
 	bool is_free_doubtful; /* slabs_free was counted here since it was told */
 	struct remote_health health;
 	struct core_timer ping_timer; /* while a PING waits for its answer */

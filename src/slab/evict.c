@@ -148,11 +148,17 @@ say_done(struct slab_device *d, uint32_t slab, uint64_t now_ns, uint64_t *next_n
 }
 
 static void
-overdue(struct slab_device *d, uint32_t slab)
+overdue(struct slab_device *d, uint32_t slab, uint64_t now_ns, uint64_t *next_ns)
 {
 	struct slab_evict *e = &d->runs[slab].evict;
 	struct remote *r = &d->remotes[d->arena.slabs[slab].daemon];
 
+	if (e->step == EVICT_TOLD && r->health.is_pong_overdue) {
+		/* It answers nothing; how long that may last is PING's matter. */
+		core_timer_arm(&e->deadline_timer, d->config.op_timeout_ns);
+		(void)core_timer_is_due(&e->deadline_timer, now_ns, next_ns);
+		return;
+	}
 	if (e->step == EVICT_TOLD) {
 		remote_fail(r, -ETIMEDOUT, "no answer to UNMAP in time");
 		return;
@@ -171,7 +177,7 @@ step_any(struct slab_device *d, uint32_t slab, uint64_t now_ns, uint64_t *next_n
 	if (e->began_ns == 0)
 		e->began_ns = now_ns;
 	if (core_timer_is_due(&e->deadline_timer, now_ns, next_ns)) {
-		overdue(d, slab);
+		overdue(d, slab, now_ns, next_ns);
 		return;
 	}
 	if (e->step == EVICT_DRAIN && core_timer_is_due(&e->quiet_timer, now_ns, next_ns))

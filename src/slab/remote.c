@@ -92,6 +92,8 @@ remote_close(struct remote *r)
 	slabs_unmap_remote(r->dev, r);
 	r->slabs_free = 0;
 	r->maps_pending = 0;
+	r->is_map_overdue = false;
+	r->is_map_excused = false;
 	r->is_ping_pending = false;
 	r->is_free_doubtful = false;
 	tp_close(r->conn);
@@ -202,7 +204,8 @@ on_welcome(struct remote *r, const struct ctl_welcome *welcome)
 static void
 map_timer_arm(struct remote *r)
 {
-	r->was_ponged = false;
+	r->is_map_overdue = false;
+	r->is_map_excused = false;
 	core_timer_arm(&r->map_timer, map_timeout_ns(r));
 }
 
@@ -241,6 +244,19 @@ on_refused(struct remote *r, const struct ctl_msg *msg)
 	r->is_free_doubtful = true;
 }
 
+/* PONG came, and no answer to a MAP that is overdue. */
+static void
+map_overdue(struct remote *r)
+{
+	if (r->is_map_excused) {
+		remote_fail(r, -ETIMEDOUT, "no answer to MAP in time");
+		return;
+	}
+	map_timer_arm(r);
+	r->is_map_excused = true;
+	core_timer_arm(&r->map_timer, r->dev->config.op_timeout_ns);
+}
+
 static void
 on_free_mem(struct remote *r, const struct ctl_msg *msg)
 {
@@ -261,7 +277,6 @@ on_pong(struct remote *r)
 		return;
 	}
 	r->is_ping_pending = false;
-	r->was_ponged = true;
 	core_timer_stop(&r->ping_timer);
 	health_pong(r);
 	/* Not at WELCOME: one that fails right after it is tried with growing pauses too. */
@@ -271,6 +286,8 @@ on_pong(struct remote *r)
 		r->is_free_doubtful = false;
 		remote_query(r, REFRESH_ID);
 	}
+	if (r->is_map_overdue)
+		map_overdue(r);
 }
 
 static void
@@ -430,7 +447,7 @@ remote_map(struct remote *r, uint32_t slab, uint32_t generation)
 	r->slabs_free--;
 	r->is_free_doubtful = true;
 	r->maps_pending++;
-	if (!r->map_timer.is_armed)
+	if (!r->map_timer.is_armed && !r->is_map_overdue)
 		map_timer_arm(r);
 	return true;
 }
@@ -555,14 +572,9 @@ remote_step_due(struct remote *r)
 
 /* A daemon that answers PING and not MAP is given up; if neither, PING's rules hold. */
 static void
-map_due(struct remote *r, uint64_t now_ns, uint64_t *next_ns)
+map_due(struct remote *r)
 {
-	if (r->was_ponged) {
-		remote_fail(r, -ETIMEDOUT, "no answer to MAP in time");
-		return;
-	}
-	core_timer_arm(&r->map_timer, r->dev->config.op_timeout_ns);
-	(void)core_timer_is_due(&r->map_timer, now_ns, next_ns);
+	r->is_map_overdue = true;
 	if (!r->is_ping_pending)
 		remote_ping(r);
 }
@@ -575,15 +587,16 @@ remote_advance(struct remote *r, uint64_t now_ns)
 
 	if (ops_overdue(r, now_ns, &next_ns))
 		remote_fail(r, -ETIMEDOUT, "an operation did not complete in time");
-	if (core_timer_is_due(&r->ping_timer, now_ns, &next_ns) && !health_outlives_ping(r))
-		remote_fail(r, -ETIMEDOUT, "no answer to PING in time");
+	/* What may send a PING, then what times it. */
 	if (core_timer_is_due(&r->map_timer, now_ns, &next_ns))
-		map_due(r, now_ns, &next_ns);
-	health_advance(r, now_ns, &next_ns);
+		map_due(r);
 	if (core_timer_is_due(&r->step_timer, now_ns, &next_ns)) {
 		remote_step_due(r);
 		(void)core_timer_is_due(&r->step_timer, now_ns, &next_ns);
 	}
+	if (core_timer_is_due(&r->ping_timer, now_ns, &next_ns) && !health_outlives_ping(r))
+		remote_fail(r, -ETIMEDOUT, "no answer to PING in time");
+	health_advance(r, now_ns, &next_ns);
 	return next_ns;
 }
 

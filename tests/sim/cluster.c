@@ -305,6 +305,8 @@ heal(struct sim *sim)
 	peers_end(sim);
 	if (p->is_backup_broken)
 		answer_without_backup(sim);
+	/* What stands still is not healed: it goes on by itself. */
+	(void)sim_run_until(sim, sim_never, pause_ns(sim));
 	faults_heal_writes(sim);
 	if (!sim_run_until(sim, daemons_are_not_stopping, sim_deadline_ns(p)))
 		sim_fail(DAEMON_5, "a daemon does not end");

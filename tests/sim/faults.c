@@ -219,9 +219,10 @@ begin_cb(struct sim_event *ev)
 	f->is_on = true;
 	if (pf->kind <= FAULT_DAEMON_SLOW || pf->kind == FAULT_CONNECT_REFUSED ||
 	    pf->kind == FAULT_REVOKE_FAILS || pf->kind == FAULT_GRANT_SLOW)
-		sim_host_trouble(sim_host_at(sim, daemon_host(pf)), felt_ns);
+		sim_host_trouble(sim_host_at(sim, daemon_host(pf)), felt_ns,
+				 pf->kind != FAULT_DAEMON_SLOW);
 	if (pf->kind == FAULT_SERVER_SLOW || (pf->kind >= FAULT_CRASH && pf->kind <= FAULT_RESTART))
-		sim_host_trouble(&sim->devices[pf->device].host, felt_ns);
+		sim_host_trouble(&sim->devices[pf->device].host, felt_ns, true);
 	if (pf->kind == FAULT_NET_SLOW || pf->kind == FAULT_NET_STUCK)
 		link_slow(sim, pf, true);
 	else if (pf->kind >= FAULT_NET_IN && pf->kind <= FAULT_NET_BOTH)

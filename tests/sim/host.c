@@ -64,8 +64,10 @@ sim_host_pause(struct sim_host *h, uint64_t until_ns)
 }
 
 void
-sim_host_trouble(struct sim_host *h, uint64_t until_ns)
+sim_host_trouble(struct sim_host *h, uint64_t until_ns, bool is_broken)
 {
+	if (is_broken && until_ns > h->broken_until_ns)
+		h->broken_until_ns = until_ns;
 	if (until_ns > h->troubled_until_ns)
 		h->troubled_until_ns = until_ns;
 }

@@ -26,6 +26,7 @@ struct sim_host {
 	uint64_t (*turn)(struct sim_host *h);
 	struct tp *tp;
 	uint64_t troubled_until_ns; /* faults that touched it may be felt up to then */
+	uint64_t broken_until_ns;   /* ... those that do more than let its loop stand still */
 };
 
 void sim_host_init(struct sim_host *h, struct sim *sim, uint32_t index,
@@ -36,6 +37,6 @@ void sim_host_touch(struct sim_host *h);
 bool sim_host_is_late(struct sim_host *h, struct sim_event *ev);
 /* It stands still; what waits already is not moved, so a pause never ends earlier. */
 void sim_host_pause(struct sim_host *h, uint64_t until_ns);
-void sim_host_trouble(struct sim_host *h, uint64_t until_ns);
+void sim_host_trouble(struct sim_host *h, uint64_t until_ns, bool is_broken);
 
 #endif /* TESTS_SIM_HOST_H */

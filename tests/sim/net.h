@@ -139,6 +139,9 @@ struct sim_conn {
 	bool is_unheard;     /* it said something that nobody takes */
 	bool is_joined;	     /* WELCOME has arrived */
 	bool has_pong;	     /* ... and an answer to PING */
+	bool has_epoch;	     /* WELCOME told where to read it */
+	uint64_t ping_ns;    /* client: when the PING was sent that waits, or 0 */
+	uint64_t alive_ns;   /* client: when the other end gave a sign of life last */
 	uint64_t no_ping_ns; /* since when it is joined and no PING waits for its answer, or 0 */
 	bool is_new;	     /* inside incoming() */
 	bool is_refused;     /* closed inside incoming() */

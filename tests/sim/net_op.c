@@ -138,7 +138,7 @@ done(struct sim_net_op *o)
 
 	if (op->kind == TP_OP_WRITE && sim_sum(op->buf, op->length_bytes) != o->sum)
 		sim_fail(DEVICE_3, "the buffer of a remote WRITE changed while it was under way");
-	oracle_op_age(sim, c, o->posted_ns);
+	oracle_op_over(sim, c, o->posted_ns, status);
 	list_del(&o->node);
 	free(o);
 	region_of(op)->n_ops--;

@@ -74,10 +74,11 @@ void oracle_connect(struct sim *sim, const struct sim_host *h, uint32_t target);
 void oracle_close(struct sim *sim, struct sim_conn *c);
 void oracle_down(struct sim *sim, const struct sim_conn *c);
 void oracle_message_in(struct sim *sim, struct sim_conn *c, const void *bytes, size_t length_bytes);
-/* A daemon that says nothing is asked every ping_ms; looked at after each turn. */
+void oracle_ping_sent(struct sim *sim, struct sim_conn *c);
+/* A daemon that says nothing is asked every ping_ms, and not for ever; after each turn. */
 void oracle_pings(struct sim_device_host *dh);
 /* An op that was posted at @posted_ns is over. */
-void oracle_op_age(struct sim *sim, const struct sim_conn *c, uint64_t posted_ns);
+void oracle_op_over(struct sim *sim, struct sim_conn *c, uint64_t posted_ns, int status);
 void oracle_post(struct sim *sim, const struct sim_conn *c, const struct tp_op *op);
 
 /* oracle_daemons.c */

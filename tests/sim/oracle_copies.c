@@ -102,7 +102,8 @@ oracle_device_started(struct sim_device_host *dh)
 	oracle_all_copies(dh);
 }
 
-/* Device 5: a MAP that is not answered ends the session, however well PING does. */
+/* Device 5: a MAP that is not answered ends the session, however well PING does; without
+ * answers to PING that takes as long as PING's own rules say. */
 static void
 check_mapping(struct sim_device_host *dh, uint32_t slab, const struct arena_slab *s)
 {
@@ -110,8 +111,9 @@ check_mapping(struct sim_device_host *dh, uint32_t slab, const struct arena_slab
 	/* Each answer to another MAP begins the time anew.  All daemons may be asked one after
 	 * the other, and each may be drawn later than the others. */
 	const uint64_t one_ns =
-		(MAP_ANSWER_TIMEOUTS * sim->plan.n_slabs + 2) * sim->plan.op_timeout_ns +
-		PLACEMENT_PATIENCE_NS + 2 * sim->plan.ping_ns + 10 * sim->plan.lag_ns;
+		((MAP_ANSWER_TIMEOUTS + 3) * sim->plan.n_slabs + 2) * sim->plan.op_timeout_ns +
+		PLACEMENT_PATIENCE_NS + sim->plan.control_timeout_ns + 2 * sim->plan.ping_ns +
+		10 * sim->plan.lag_ns;
 	const uint64_t most_ns = one_ns * sim->plan.n_daemons;
 
 	if (s->state != SLAB_STATE_MAPPING || dh->seen_state[slab] != SLAB_STATE_MAPPING ||

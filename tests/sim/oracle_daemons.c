@@ -45,7 +45,7 @@ oracle_message_out(struct sim *sim, struct sim_conn *c, const void *bytes, size_
 		return;
 	if (c->is_client) {
 		if (msg.type == CTL_PING)
-			c->no_ping_ns = 0;
+			oracle_ping_sent(sim, c);
 		if (msg.type == CTL_DONE || msg.type == CTL_UNMAP)
 			oracle_given_up(sim, c, &msg);
 		return;

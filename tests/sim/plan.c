@@ -400,6 +400,26 @@ make_control_faults(struct plan *p)
 		make_control_fault(p, &r, &p->faults[p->n_faults++]);
 }
 
+/* A daemon stands still for so long that it is given up, though its memory works. */
+static void
+make_hang(struct plan *p)
+{
+	struct rng r = rng_of(p->seed, 1003);
+	struct plan_fault *f = &p->faults[0];
+
+	if (p->n_daemons == 0 || !rng_percent(&r, 8))
+		return;
+	p->n_faults = p->n_faults > 0 ? p->n_faults : 1;
+	p->control_timeout_ns = 2 * p->op_timeout_ns;
+	p->probe_ns = p->op_timeout_ns / 2;
+	memset(f, 0, sizeof(*f));
+	f->kind = FAULT_DAEMON_SLOW;
+	f->daemon = rng_below(&r, p->n_daemons);
+	f->at_ns = rng_between(&r, 0, p->end_ns);
+	f->until_ns = f->at_ns + p->ping_ns + 32 * p->op_timeout_ns;
+	p->is_rdma[f->daemon] = true;
+}
+
 void
 plan_make(struct plan *p, uint64_t seed)
 {
@@ -434,6 +454,7 @@ plan_make(struct plan *p, uint64_t seed)
 		make_moves(&m);
 	p->is_backup_broken = rng_percent(r, 15);
 	make_control_faults(p);
+	make_hang(p);
 }
 
 void

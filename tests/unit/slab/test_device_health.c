@@ -215,6 +215,25 @@ suspect__what_only_the_daemon_has_is_still_read_there(void **state)
 	world_free(w);
 }
 
+/* A core that sleeps too long after a PING notices late that nobody answers. */
+static void
+ping__its_deadline_begins_with_it(void **state)
+{
+	struct world *w = health_world(1, HEDGE_NS, true);
+	uint64_t next_ns = 0;
+
+	(void)state;
+	world_daemon(w, 0)->lie = LIE_PING_MUTE;
+	for (int i = 0; i < 200 && world_daemon(w, 0)->n_pings == 0; i++) {
+		world_pass(w, 10 * NSEC_PER_MSEC);
+		next_ns = slab_device_advance(world_device(w), world_now(w));
+		(void)fake_net_run(world_net(w));
+	}
+	assert_int_equal(world_daemon(w, 0)->n_pings, 1);
+	assert_in_range(next_ns, world_now(w) + 1, world_now(w) + HEDGE_NS);
+	world_free(w);
+}
+
 static void
 control_dead__its_slabs_are_used_on_and_no_new_ones_mapped(void **state)
 {
@@ -368,6 +387,7 @@ main(void)
 		cmocka_unit_test(l1_power_off_with_requests_under_way),
 		cmocka_unit_test(suspect__reads_go_to_the_backup_until_something_completes),
 		cmocka_unit_test(suspect__what_only_the_daemon_has_is_still_read_there),
+		cmocka_unit_test(ping__its_deadline_begins_with_it),
 		cmocka_unit_test(control_dead__its_slabs_are_used_on_and_no_new_ones_mapped),
 		cmocka_unit_test(control_dead__ends_with_the_answer),
 		cmocka_unit_test(control_dead__not_with_dead_memory),
