@@ -25,10 +25,9 @@
 #include "wire/auth.h"
 
 static void
-arm_timer(struct client *c, uint64_t after_ns)
+arm_timer(struct client *c, struct timers *queue)
 {
-	c->timer_ns = after_ns;
-	c->deadline_ns = 0;
+	timer_arm(queue, &c->timer);
 	c->daemon->touched = true;
 }
 
@@ -40,7 +39,7 @@ end_v(struct client *c, const char *fmt, va_list ap)
 	if (c->why[0] == '\0')
 		(void)vsnprintf(c->why, sizeof(c->why), fmt, ap);
 	c->state = CLIENT_CLOSING;
-	c->timer_ns = 0;
+	timer_disarm(&c->timer);
 	tp_close(c->conn);
 }
 
@@ -114,7 +113,7 @@ reject(struct client *c, uint32_t request_id, enum ctl_reason reason, const char
 		return;
 	(void)snprintf(c->why, sizeof(c->why), "refused: %s", ctl_reason_name(reason));
 	c->state = CLIENT_REFUSED;
-	arm_timer(c, CLIENT_REFUSED_LINGER_NS);
+	arm_timer(c, &c->daemon->linger_timers);
 }
 
 /* @epoch: where the epoch can be read, or zeros. */
@@ -135,6 +134,7 @@ send_welcome(struct client *c, const struct tp_remote *epoch)
 		return;
 	}
 	c->told_free = lending_free_slabs(c);
+	d->quotas_changed = true;
 	msg.u.welcome.slab_bytes = d->config.slab_bytes;
 	msg.u.welcome.epoch = d->config.epoch;
 	msg.u.welcome.free_slabs = c->told_free;
@@ -148,7 +148,7 @@ send_welcome(struct client *c, const struct tp_remote *epoch)
 	c->has_joined = true;
 	d->counters.clients++;
 	d->counters.joined_total++;
-	arm_timer(c, d->config.client_timeout_ns);
+	arm_timer(c, &d->client_timers);
 	daemon_report(d, DAEMON_EVENT_JOINED, "client[%s]: joined, device %s",
 		      tp_conn_name(c->conn), c->device);
 }
@@ -250,6 +250,7 @@ send_free_mem(struct client *c, uint32_t request_id)
 {
 	struct ctl_msg msg = {.type = CTL_FREE_MEM, .request_id = request_id};
 
+	c->daemon->quotas_changed |= request_id != 0 && c->told_free != lending_free_slabs(c);
 	c->told_free = lending_free_slabs(c);
 	msg.u.free_mem.free_slabs = c->told_free;
 	msg.u.free_mem.total_slabs = c->daemon->config.max_slabs;
@@ -262,7 +263,7 @@ serving(struct client *c, const struct ctl_msg *msg)
 {
 	struct ctl_msg pong = {.type = CTL_PONG, .request_id = msg->request_id};
 
-	arm_timer(c, c->daemon->config.client_timeout_ns);
+	arm_timer(c, &c->daemon->client_timers);
 	switch (msg->type) {
 	case CTL_QUERY_MEM:
 		send_free_mem(c, msg->request_id);
@@ -344,6 +345,7 @@ down_cb(void *arg, int reason)
 	d->counters.clients -= c->has_joined;
 	d->counters.connections--;
 	c->conn = NULL;
+	timer_disarm(&c->timer);
 	list_del(&c->node);
 	list_add_tail(&d->free_slots, &c->node);
 	d->touched = true;
@@ -363,7 +365,6 @@ client_accept(struct client *c, struct tp_conn *conn)
 	c->conn = conn;
 	c->state = CLIENT_HELLO_WAIT;
 	c->has_joined = false;
-	c->push_at_ns = 0;
 	c->last_ask_id = 0;
 	c->is_force_told = c->is_lie_told = c->is_quota_told = false;
 	c->hello_bytes = 0;
@@ -372,12 +373,12 @@ client_accept(struct client *c, struct tp_conn *conn)
 	list_del(&c->node);
 	list_add_tail(&d->connections, &c->node);
 	d->counters.connections++;
-	arm_timer(c, d->config.hello_timeout_ns);
+	arm_timer(c, &d->hello_timers);
 	tp_accept(conn, &CLIENT_EVENTS, c);
 }
 
-static void
-expire(struct client *c)
+void
+client_expire(struct client *c)
 {
 	c->daemon->counters.timeouts_total += c->state != CLIENT_REFUSED;
 	if (c->state == CLIENT_HELLO_WAIT)
@@ -387,31 +388,15 @@ expire(struct client *c)
 	else if (c->state == CLIENT_GRANT_WAIT)
 		client_end(c, "the epoch page cannot be granted in time");
 	else
-		client_end(c, "silent for %" PRIu64 " ms", c->timer_ns / NSEC_PER_MSEC);
+		client_end(c, "silent for %" PRIu64 " ms",
+			   c->daemon->config.client_timeout_ns / NSEC_PER_MSEC);
 }
 
-static void
-push_free_mem(struct client *c, uint64_t now_ns, uint64_t *next_ns)
+bool
+client_push_free_mem(struct client *c)
 {
-	if (lending_free_slabs(c) == c->told_free)
-		return;
-	if (now_ns < c->push_at_ns) {
-		*next_ns = c->push_at_ns < *next_ns ? c->push_at_ns : *next_ns;
-		return;
-	}
-	c->push_at_ns = now_ns + CLIENT_PUSH_INTERVAL_NS;
+	if (c->state != CLIENT_SERVING || lending_free_slabs(c) == c->told_free)
+		return false;
 	send_free_mem(c, 0);
-}
-
-void
-client_advance(struct client *c, uint64_t now_ns, uint64_t *next_ns)
-{
-	if (c->timer_ns && c->deadline_ns == 0)
-		c->deadline_ns = now_ns + c->timer_ns;
-	if (c->timer_ns && c->deadline_ns <= now_ns)
-		expire(c);
-	if (c->state == CLIENT_SERVING)
-		push_free_mem(c, now_ns, next_ns);
-	if (c->timer_ns && c->deadline_ns < *next_ns)
-		*next_ns = c->deadline_ns;
+	return true;
 }

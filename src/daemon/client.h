@@ -15,13 +15,14 @@
 #include <stdint.h>
 
 #include "common/list.h"
+#include "daemon/timers.h"
 #include "wire/ctl.h"
 
 struct daemon;
 struct tp_conn;
 struct tp_grant;
 
-/* FREE_MEM unasked, at most so often per client. */
+/* FREE_MEM unasked, at most so often. */
 #define CLIENT_PUSH_INTERVAL_NS (100 * NSEC_PER_MSEC)
 /* Time for a refused peer to close. */
 #define CLIENT_REFUSED_LINGER_NS (1 * NSEC_PER_SEC)
@@ -44,13 +45,11 @@ struct client {
 	enum client_state state;
 	bool has_joined; /* got its WELCOME */
 
-	uint64_t timer_ns;    /* length of the running timer; 0: none */
-	uint64_t deadline_ns; /* 0: not fixed yet, the next advance does */
+	struct timer timer; /* of one of the daemon's queues, by state */
 
 	struct list slabs; /* struct pool_slab: granting, granted, revoking */
 	uint32_t slab_count;
 	uint32_t told_free; /* the last number of free slabs that went out */
-	uint64_t push_at_ns;
 
 	uint32_t last_ask_id;				/* of the daemon's requests, from 1 */
 	uint32_t asks;					/* of these, how many wait for an answer */
@@ -69,8 +68,10 @@ struct client {
 
 /* Takes @conn, which incoming() brought, into the free slot @c. */
 void client_accept(struct client *c, struct tp_conn *conn);
-/* Timers and FREE_MEM; lowers *@next_ns to when it must run again. */
-void client_advance(struct client *c, uint64_t now_ns, uint64_t *next_ns);
+/* Its timer has run out. */
+void client_expire(struct client *c);
+/* Sends FREE_MEM unasked if the number is another than the client knows; whether it did. */
+bool client_push_free_mem(struct client *c);
 
 /* Closes the connection; the first reason stays.  Harmless when it is closing. */
 void client_end(struct client *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -10,6 +10,7 @@
 #include "daemon/eviction.h"
 #include "daemon/monitor.h"
 #include "daemon/pool.h"
+#include "daemon/timers.h"
 
 #define DAEMON_EVENT_TEXT_BYTES 320u
 
@@ -21,9 +22,15 @@ struct daemon {
 	struct daemon_stats counters; /* the totals and the counts of clients */
 	struct list connections;      /* struct client, oldest first */
 	struct list free_slots;	      /* struct client */
-	bool touched;		      /* something happened since the last advance */
-	uint64_t next_ns;	      /* what the last advance returned */
-	bool is_draining;	      /* takes every slab back; then stops */
+	struct timers hello_timers;   /* of clients: each by its length */
+	struct timers client_timers;
+	struct timers linger_timers;
+	uint64_t push_ns;    /* when FREE_MEM may go out unasked again */
+	uint32_t push_ready; /* what the last one told all of */
+	bool quotas_changed; /* single clients know another number than that */
+	bool touched;	     /* something happened since the last advance */
+	uint64_t next_ns;    /* what the last advance returned */
+	bool is_draining;    /* takes every slab back; then stops */
 	uint64_t drain_timeout_ns;
 	uint64_t drain_ns; /* the drain ends; 0: not fixed yet, the next advance does */
 	bool stopping;

@@ -114,12 +114,16 @@ daemon_new(const struct daemon_config *config, struct slab_memory *memory,
 	eviction_init(&d->eviction, config->seed);
 	d->touched = true;
 	d->slot_count = slots;
+	timers_init(&d->hello_timers, config->hello_timeout_ns);
+	timers_init(&d->client_timers, config->client_timeout_ns);
+	timers_init(&d->linger_timers, CLIENT_REFUSED_LINGER_NS);
 	list_init(&d->connections);
 	list_init(&d->free_slots);
 	for (uint32_t i = 0; i < slots; i++) {
 		d->slots[i].daemon = d;
 		d->slots[i].index = i;
 		list_init(&d->slots[i].slabs);
+		timer_init(&d->slots[i].timer);
 		list_add_tail(&d->free_slots, &d->slots[i].node);
 	}
 	*ret_daemon = d;
@@ -193,11 +197,40 @@ is_stopped(const struct daemon *d)
 	return d->stopping && list_is_empty(&d->connections) && pool_is_stopped(d->pool);
 }
 
+static void
+expire_timers(struct timers *queue, uint64_t now_ns, uint64_t *next_ns)
+{
+	struct timer *t;
+
+	while ((t = timers_due(queue, now_ns, next_ns)) != NULL)
+		client_expire(container_of(t, struct client, timer));
+}
+
+/* Looks at every client, so it runs when a number can have changed, and not often. */
+static void
+push_free_mem(struct daemon *d, uint64_t now_ns, uint64_t *next_ns)
+{
+	const uint32_t ready = d->monitor.is_short ? 0 : pool_ready(d->pool);
+	struct list *n, *tmp;
+
+	if (ready == d->push_ready && !d->quotas_changed)
+		return;
+	if (now_ns < d->push_ns) {
+		*next_ns = d->push_ns < *next_ns ? d->push_ns : *next_ns;
+		return;
+	}
+	d->push_ready = ready;
+	d->quotas_changed = false;
+	list_foreach_safe (n, tmp, &d->connections) {
+		if (client_push_free_mem(container_of(n, struct client, node)))
+			d->push_ns = now_ns + CLIENT_PUSH_INTERVAL_NS;
+	}
+}
+
 uint64_t
 daemon_advance(struct daemon *d, uint64_t now_ns)
 {
 	uint64_t next_ns = UINT64_MAX;
-	struct list *n, *tmp;
 	void (*stopped)(void *arg);
 
 	if (!d->touched && now_ns < d->next_ns)
@@ -206,9 +239,10 @@ daemon_advance(struct daemon *d, uint64_t now_ns)
 	advance_drain(d, now_ns, &next_ns);
 	eviction_advance(d, now_ns, &next_ns);
 	pool_advance(d->pool, now_ns, &next_ns);
-	list_foreach_safe (n, tmp, &d->connections) {
-		client_advance(container_of(n, struct client, node), now_ns, &next_ns);
-	}
+	expire_timers(&d->hello_timers, now_ns, &next_ns);
+	expire_timers(&d->client_timers, now_ns, &next_ns);
+	expire_timers(&d->linger_timers, now_ns, &next_ns);
+	push_free_mem(d, now_ns, &next_ns);
 	d->next_ns = next_ns;
 	stopped = d->stopped;
 	if (stopped && is_stopped(d)) {

@@ -27,6 +27,7 @@ give_back(struct client *c, struct pool_slab *s)
 	eviction_forget(s);
 	list_del(&s->node);
 	c->slab_count--;
+	c->daemon->quotas_changed = true;
 	pool_reclaim(c->daemon->pool, s);
 }
 
@@ -192,6 +193,7 @@ lending_map(struct client *c, const struct ctl_msg *msg)
 	}
 	list_add_tail(&c->slabs, &s->node);
 	c->slab_count++;
+	d->quotas_changed = true;
 }
 
 void

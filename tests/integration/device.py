@@ -63,9 +63,10 @@ def wrapped(argv, wrapper):
 class Daemon:
     """slabswapd, over tcp unless listen says else.  @name: when a test has several."""
 
-    def __init__(self, t, memory=None, env=None, name="d", wrapper=(), **keys):
+    def __init__(self, t, memory=None, env=None, name="d", wrapper=(), ready="slabs are filled", **keys):
         self.t = t
         self.env = env
+        self.ready = ready
         self.wrapper = wrapper
         self.control = t.path(f"{name}.ctl")
         keys = {"listen": "tcp:127.0.0.1:0", "slab_size": "1M", "control": self.control} | keys
@@ -76,7 +77,7 @@ class Daemon:
     def start(self):
         """Also after kill(): at the same address only when a port was given."""
         self.process = self.t.start(wrapped([harness.built("slabswapd"), "-c", self.ini], self.wrapper),
-                                    ready="slabs are filled", ready_seconds=60, env=self.env, name="slabswapd")
+                                    ready=self.ready, ready_seconds=60, env=self.env, name="slabswapd")
         self.portal = re.search(r"listening at (\S+)", self.process.log()).group(1)
         self.address = self.portal.partition(":")[2]
 

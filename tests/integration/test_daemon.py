@@ -19,6 +19,7 @@ FRAME = struct.Struct("<IHHIIQII")
 FRAME_MAGIC = 0x54575353
 # control messages
 HELLO, CHALLENGE, AUTH, WELCOME, REFUSED, QUERY_MEM, FREE_MEM, MAP, MR_INFO, UNMAP, UNMAPPED, PING, PONG = range(1, 14)
+EVICT, DONE = 16, 17
 CTL = struct.Struct("<IHHIIQ")
 CTL_MAGIC = 0x50575353
 VERSION, SLAB_SIZE, BAD_AUTH, CLIENTS, NO_MEMORY, QUOTA, PROTOCOL, BAD_SLAB, STOPPING = range(1, 10)
@@ -76,6 +77,18 @@ class Client:
                 continue
             assert answer_id == request_id, (answer_id, request_id)
             return ctl_type, data[CTL.size:]
+
+    def evict(self):
+        """The request id and payload of the next EVICT; FREE_MEM before it is left out."""
+        while True:
+            _, _, _, data = self.receive()
+            _, _, ctl_type, _, request_id, _ = CTL.unpack(data[:CTL.size])
+            if ctl_type == EVICT:
+                return request_id, data[CTL.size:]
+            assert ctl_type == FREE_MEM, ctl_type
+
+    def respond(self, request_id, kind, payload):
+        self.frame(MESSAGE, CTL.pack(CTL_MAGIC, 1, kind, len(payload), request_id, 0) + payload)
 
     def ask(self, kind, payload=b"", version=1):
         return self.answer(self.send(kind, payload, version))
@@ -252,7 +265,7 @@ def test_garbage_hurts_nobody_else(t):
 
 
 def test_stops_under_clients(t):
-    daemon = Daemon(t)
+    daemon = Daemon(t, stop_timeout_ms=500)
     clients = [Client(t, daemon.address) for _ in range(4)]
     for client in clients[:3]:
         client.hello()
@@ -262,6 +275,51 @@ def test_stops_under_clients(t):
         client.assert_closed()
     assert not os.path.exists(daemon.control)
     assert "the daemon is stopping" in daemon.process.log() and "notice: stopped" in daemon.process.log()
+
+
+def test_stop_drains(t):
+    """Slabs are asked back first; who answers is waited for, and no longer."""
+    daemon = Daemon(t, stop_timeout_ms=4000)
+    client = Client(t, daemon.address)
+    client.hello()
+    for slab in 3, 5:
+        client.map(slab, generation=7)
+    daemon.process.popen.terminate()
+    for _ in range(2):
+        request_id, payload = client.evict()
+        slab, generation, deadline_ms, _zero = struct.unpack("<IIII", payload)
+        assert slab in (3, 5) and generation == 7 and deadline_ms == 4000, payload
+        assert client.ask(PING)[0] == PONG
+        client.respond(request_id, DONE, payload[:8])
+    client.assert_closed()
+    assert daemon.process.wait_exit() == 0
+    assert "has not given" not in daemon.process.log()
+
+
+def test_second_signal_stops_at_once(t):
+    daemon = Daemon(t, stop_timeout_ms=40000)
+    client = Client(t, daemon.address)
+    client.hello()
+    client.map(0)
+    daemon.process.popen.terminate()
+    client.evict()
+    daemon.process.stop()
+    client.assert_closed()
+    daemon.process.wait_log("stopping at once: Terminated")
+
+
+def test_machine_short_of_memory(t):
+    """No headroom is left: nothing is taken, and nothing lent."""
+    memory = {"max": "8M", "headroom": "16T", "period_ms": 10}
+    daemon = Daemon(t, memory=memory, ready="lending up to 8 slabs")
+    harness.wait_for(lambda: daemon.status()["memory"]["known"], "the machine's memory is known")
+    status = daemon.status()
+    assert status["memory"]["short"] and status["memory"]["headroom_bytes"] == 16 << 40, status
+    assert 0 < status["memory"]["available_bytes"] <= status["memory"]["total_bytes"], status
+    assert status["slabs"]["target"] == 0 and status["slabs"]["empty"] == 8, status
+    client = Client(t, daemon.address)
+    client.hello()
+    assert client.map(0) == NO_MEMORY
 
 
 def test_tells_systemd(t):

@@ -152,6 +152,7 @@ def test_daemon_stopped_in_order(t):
     load = Load(t, server.uri)
     server.wait_used()
     daemon.process.stop()
+    assert "has not given" not in daemon.process.log(), daemon.process.log()
     server.wait_up(0)
     load.wait_requests(300)
     daemon.start()

@@ -126,6 +126,35 @@ short__unmapped_slab_is_dropped(void **state)
 	fx_free(fx);
 }
 
+/* Whoever asked in between knows another number than the others. */
+static void
+short__who_asked_is_told_again(void **state)
+{
+	struct fx *fx = fx_new(0);
+	struct fx_client *c;
+	const struct ctl_msg *msg;
+	uint32_t id;
+
+	(void)state;
+	fx_start_full(fx);
+	c = fx_join(fx);
+	fx_sleep(fx, 1000 * FX_MSEC);
+	tell(fx, HOST_SLABS - FX_SLABS - 4 + 1);
+	msg = fx_take(c, CTL_FREE_MEM, 0);
+	assert_int_equal(msg->u.free_mem.free_slabs, 0);
+	tell(fx, 0);
+	id = fx_send(c, (struct ctl_msg){.type = CTL_QUERY_MEM});
+	fx_net(fx);
+	msg = fx_take(c, CTL_FREE_MEM, id);
+	assert_int_equal(msg->u.free_mem.free_slabs, FX_SLABS_CLIENT);
+	tell(fx, HOST_SLABS - 4);
+	fx_sleep(fx, 100 * FX_MSEC);
+	msg = fx_take(c, CTL_FREE_MEM, 0);
+	assert_int_equal(msg->u.free_mem.free_slabs, 0);
+	fx_client_free(c);
+	fx_free(fx);
+}
+
 /* Slabs that nobody has count as available: else all full pools would look alike. */
 static void
 usage__of_the_host(void **state)
@@ -178,6 +207,7 @@ main(void)
 		cmocka_unit_test(short__free_slabs_go_first),
 		cmocka_unit_test(short__map_is_refused),
 		cmocka_unit_test(short__unmapped_slab_is_dropped),
+		cmocka_unit_test(short__who_asked_is_told_again),
 		cmocka_unit_test(usage__of_the_host),
 		cmocka_unit_test(s2_headroom_is_kept_when_every_client_has_left),
 	};
