@@ -291,24 +291,25 @@ daemon_host_memory(struct daemon *d, const struct daemon_memory *memory)
 }
 
 /*
- * Slabs that nobody has count as available, else every daemon whose pool has grown to
- * the headroom would look equally full.  A daemon that knows nothing of its
- * host says how much of what it has is lent.
+ * What everything else uses, and what is lent now.  Slabs that nobody has do not
+ * count, else every daemon whose pool has grown to the headroom would look equally full.
+ * A daemon that knows nothing of its host says how much of what it has is lent.
  */
 uint32_t
 daemon_usage_permille(const struct daemon *d)
 {
-	const uint64_t unused = pool_count(d->pool, POOL_SLAB_FREE);
-	uint64_t total = d->config.max_slabs;
-	uint64_t available = total - pool_count(d->pool, POOL_SLAB_GRANTED);
+	const uint64_t lent = pool_count(d->pool, POOL_SLAB_GRANTING) +
+			      pool_count(d->pool, POOL_SLAB_GRANTED) +
+			      pool_count(d->pool, POOL_SLAB_REVOKING);
+	uint64_t used = lent, total = d->config.max_slabs;
 
 	if (d->monitor.has_sample) {
+		used = d->monitor.others_bytes + lent * d->config.slab_bytes;
 		total = d->monitor.total_bytes;
-		available = d->monitor.available_bytes + unused * d->config.slab_bytes;
 	}
-	if (total == 0 || available >= total)
-		return 0;
-	return (uint32_t)((total - available) * CTL_USAGE_PERMILLE_MAX / total);
+	if (used >= total)
+		return CTL_USAGE_PERMILLE_MAX;
+	return (uint32_t)(used * CTL_USAGE_PERMILLE_MAX / total);
 }
 
 void

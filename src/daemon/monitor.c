@@ -41,6 +41,7 @@ measure(struct monitor *m, const struct daemon_memory *memory, uint64_t own_byte
 	else
 		m->used_bytes = beta * (double)used + (1.0 - beta) * m->used_bytes;
 	m->has_sample = true;
+	m->others_bytes = used;
 	m->total_bytes = memory->total_bytes;
 	m->available_bytes = available;
 	smooth_free = minus(memory->total_bytes, own_bytes + (uint64_t)m->used_bytes);

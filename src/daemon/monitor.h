@@ -47,6 +47,7 @@ struct monitor {
 	uint64_t available_bytes; /* of the last sample */
 	uint64_t headroom_bytes;  /* in force */
 	uint64_t free_bytes;	  /* what counts as free, see above */
+	uint64_t others_bytes;	  /* U_meas */
 	double used_bytes;	  /* U_cur */
 	bool is_short;		  /* free is below the headroom */
 	bool is_pressed;	  /* the pressure is a sign of shortage */

@@ -285,11 +285,11 @@ def test_stop_drains(t):
     for slab in 3, 5:
         client.map(slab, generation=7)
     daemon.process.popen.terminate()
-    for _ in range(2):
-        request_id, payload = client.evict()
+    requests = [client.evict() for _ in range(2)]
+    assert client.ask(PING)[0] == PONG
+    for request_id, payload in requests:
         slab, generation, deadline_ms, _zero = struct.unpack("<IIII", payload)
         assert slab in (3, 5) and generation == 7 and deadline_ms == 4000, payload
-        assert client.ask(PING)[0] == PONG
         client.respond(request_id, DONE, payload[:8])
     client.assert_closed()
     assert daemon.process.wait_exit() == 0

@@ -174,6 +174,31 @@ usage__of_the_host(void **state)
 	fx_net(fx);
 	msg = fx_take_answer(c, CTL_FREE_MEM, id);
 	assert_int_equal(msg->u.free_mem.usage_permille, 1000 * (HOST_SLABS / 2 + 1) / HOST_SLABS);
+	/* Without waiting for the next look at the host. */
+	(void)fx_map_now(c, 1, 1);
+	assert_int_equal(fx_stats(fx).usage_permille, 1000 * (HOST_SLABS / 2 + 2) / HOST_SLABS);
+	fx_client_free(c);
+	assert_int_equal(fx_stats(fx).usage_permille, 1000 * (HOST_SLABS / 2) / HOST_SLABS);
+	fx_free(fx);
+}
+
+/* Of a pool that grows between two looks nothing is used. */
+static void
+usage__while_the_pool_fills(void **state)
+{
+	struct fx *fx = fx_new(0);
+	struct fx_client *c;
+
+	(void)state;
+	fx_start(fx);
+	daemon_host_memory(fx->daemon, &(struct daemon_memory){HOST_SLABS * FX_SLAB_BYTES,
+							       HOST_SLABS / 2 * FX_SLAB_BYTES, 0});
+	fx_settle(fx);
+	assert_int_equal(fx_stats(fx).slabs_free, FX_SLABS);
+	assert_int_equal(fx_stats(fx).usage_permille, 500);
+	c = fx_join(fx);
+	(void)fx_map_now(c, 1, 1);
+	assert_int_equal(fx_stats(fx).usage_permille, 500 + 1000 / HOST_SLABS);
 	fx_client_free(c);
 	fx_free(fx);
 }
@@ -209,6 +234,7 @@ main(void)
 		cmocka_unit_test(short__unmapped_slab_is_dropped),
 		cmocka_unit_test(short__who_asked_is_told_again),
 		cmocka_unit_test(usage__of_the_host),
+		cmocka_unit_test(usage__while_the_pool_fills),
 		cmocka_unit_test(s2_headroom_is_kept_when_every_client_has_left),
 	};
 
