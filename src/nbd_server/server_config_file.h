@@ -60,6 +60,9 @@ struct server_file_config {
 	/* [placement] */
 	uint32_t choices;
 	uint32_t query_timeout_ms;
+	/* [eviction] */
+	uint32_t migrate;      /* not 0: slabs that are wanted back move to another daemon */
+	uint64_t migrate_rate; /* bytes per second */
 	/* [limits] */
 	uint64_t buffers_bytes;
 	uint32_t op_timeout_ms;

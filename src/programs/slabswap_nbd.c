@@ -214,6 +214,8 @@ device_configure(struct app *app, struct slab_device_config *dc)
 		.probe_ns = c->probe_ms * NSEC_PER_MSEC,
 		.control_timeout_ns = c->control_timeout_ms * NSEC_PER_MSEC,
 		.refill_rate = c->refill_rate,
+		.migrate = c->migrate != 0,
+		.migrate_rate = c->migrate_rate,
 		.hot_slab = c->hot_slab,
 		.alpha = c->alpha_milli / 1000.0,
 		.choices = c->choices,

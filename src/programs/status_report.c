@@ -26,6 +26,7 @@ pages_write(struct json_out *j, const struct slab_device_stats *s)
 	json_out_u64(j, "written_backup", s->pages_written_backup);
 	json_out_u64(j, "promoted", s->pages_promoted);
 	json_out_u64(j, "refilled", s->pages_refilled);
+	json_out_u64(j, "migrated", s->pages_migrated);
 	json_out_u64(j, "trimmed", s->pages_trimmed);
 	json_out_u64(j, "zeroed", s->pages_zeroed);
 	json_out_u64(j, "degraded", s->pages_degraded);
@@ -68,6 +69,9 @@ slabs_write(struct json_out *j, const struct slab_device_stats *s)
 	json_out_u64(j, "done", s->evictions);
 	json_out_u64(j, "late", s->evictions_late);
 	json_out_u64(j, "given_back", s->slabs_given_back);
+	json_out_u64(j, "migrations_begun", s->migrations_begun);
+	json_out_u64(j, "migrations", s->migrations);
+	json_out_u64(j, "migrations_failed", s->migrations_failed);
 	json_out_u64(j, "us_total", s->evict_ns_total / 1000);
 	json_out_u64(j, "us_most", s->evict_ns_max / 1000);
 	json_out_close(j, '}');

@@ -31,7 +31,8 @@ enum slab_state {
 	SLAB_STATE_UNMAPPED = 0, /* a zeroed arena is a valid empty table */
 	SLAB_STATE_MAPPING,
 	SLAB_STATE_MAPPED,
-	SLAB_STATE_EVICTING, /* on its way back to its daemon; see evict.h */
+	SLAB_STATE_EVICTING,  /* on its way back to its daemon; see evict.h */
+	SLAB_STATE_MIGRATING, /* has two homes; the arena has the new one; see migrate.h */
 	SLAB_STATE_FAILED, /* pages were lost with the daemon: not mapped before they are rewritten */
 };
 

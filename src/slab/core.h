@@ -10,6 +10,7 @@
  *   range_path.c  TRIM and ZERO
  *   flush_path.c  the order of writes, flushes and durability
  *   slab_table.c  every transition of a slab's state
+ *   slab_homes.c  where a slab's pages are, also while it moves
  *   activity.c    how much each slab is used, and so which are mapped
  *   placement.c   which daemon a slab is mapped on
  *   remote.c      every transition of a daemon's session
@@ -18,6 +19,7 @@
  *   health.c      how a daemon that is up is doing; probes of its memory
  *   repair.c      degraded pages and backup retries
  *   evict.c       giving a slab back to its daemon
+ *   migrate.c     moving it to another one instead
  *   fill.c        pages that are copied to remote memory in the background
  */
 #ifndef SLAB_CORE_H
@@ -39,6 +41,7 @@
 #include "slab/evict.h"
 #include "slab/fill.h"
 #include "slab/health.h"
+#include "slab/migrate.h"
 #include "slab/page_order.h"
 #include "slab/placement.h"
 #include "slab/remote_queue.h"
@@ -100,9 +103,9 @@ struct piece {
 	bool is_repair;
 	bool is_fill;
 
-	uint32_t todo;	      /* pages that the read phase has not got yet */
-	uint32_t from_backup; /* pages that may be promoted */
-	int status;	      /* of the answer */
+	uint32_t todo;	     /* pages that the read phase has not got yet */
+	uint32_t promotable; /* pages that were read from elsewhere than the slab's home */
+	int status;	     /* of the answer */
 
 	bool is_held;	 /* the server has it (get..put) */
 	bool is_reading; /* in the read phase */
@@ -232,10 +235,10 @@ struct slab_run {
 
 	uint32_t pages_remote; /* remote bits of its blocks */
 	struct slab_evict evict;
+	struct migration *migration; /* or NULL */
 
 	struct list fill_node; /* fill.slabs */
-	uint32_t fill_block;   /* in the slab: where its refill goes on ... */
-	uint32_t fill_page;    /* ... in that block */
+	struct fill_place fill_place;
 	struct slab_activity activity;
 	uint32_t generation;	/* of the newest MAP */
 	uint32_t silent_period; /* in which placing it met with silence, plus 1; 0: none */
@@ -281,6 +284,8 @@ struct slab_device {
 	struct list retry;     /* pieces whose backup write failed and that have no other copy */
 	uint32_t n_kept; /* writes that left the order of flushes without being on the backup */
 	struct list evicting; /* slab_evict.node */
+	struct migration migrations[MIGRATIONS_MAX];
+	bool is_evict_due; /* one of these has begun or ended since they were looked at */
 	struct fill fill;
 	struct core_timer retry_timer;
 	uint32_t repair_block;	   /* where the search for degraded pages goes on */
@@ -379,30 +384,54 @@ void unsafe_to_front(struct slab_device *d, struct unsafe_node *n);
 void piece_sync(struct piece *p);
 void range_sync(struct range *r);
 
-/* slab_table.c: the only writers of arena_slab.state, arena_block.remote and slab_run */
+/* slab_homes.c: the only writers of arena_block.remote */
 struct slab_run *slab_run_of_block(struct slab_device *d, uint32_t block);
-/* The pages @mask of @block have a remote copy, or have none (any more). */
-void slab_set_remote(struct slab_device *d, uint32_t block, uint32_t mask);
+/* The pages @mask of @block have a remote copy, in the mapping @generation ... */
+void slab_set_remote(struct slab_device *d, uint32_t block, uint32_t mask, uint32_t generation);
+/* ... or have none (any more). */
 void slab_clear_remote(struct slab_device *d, uint32_t block, uint32_t mask);
+/* Pages of @block that a daemon has. */
+uint32_t slab_readable_pages(const struct slab_device *d, uint32_t block);
+/* Pages that the slab's home, its new one while it moves, has not: a copy would be of use. */
+uint32_t slab_promotable_pages(const struct slab_device *d, uint32_t block);
+/* Of a slab on the move: pages that only the old home has. */
+uint32_t slab_unmoved_pages(const struct slab_device *d, uint32_t block);
+/* Pages that are read from the slab's home if they are remote; the others from the old one. */
+uint32_t slab_at_home(const struct slab_device *d, uint32_t block);
+/* Where an operation on the pages @mask, all of one home, goes. */
+struct slab_home slab_home_of(const struct slab_device *d, uint32_t block, uint32_t mask,
+			      enum tp_op_kind kind);
+/* Transitions of a slab with two homes.  @home: the new one. */
+void slab_migrating(struct slab_device *d, struct migration *m, const struct slab_home *home);
+void slab_migrated(struct slab_device *d, struct migration *m);
+/* Clears the remote bits of pages that the backup has and the new home has not. */
+void slab_drop_unmoved(struct slab_device *d, struct migration *m);
+/* One of the homes is gone, the other one is the home; returns how many pages are lost. */
+uint32_t slab_old_home_lost(struct slab_device *d, struct migration *m);
+uint32_t slab_new_home_lost(struct slab_device *d, struct migration *m);
 /* A remote operation of @p to its slab begins, or has ended. */
 void slab_op_begins(struct piece *p, enum tp_op_kind kind);
 void slab_op_ended(struct piece *p);
 /* The write @p needs its remote copy no more: the backup has it, or never will. */
 void slab_write_safe(struct piece *p);
-/* Maps it if it is hot and that is possible. */
-void slab_want(struct slab_device *d, uint32_t slab);
-/* Writes and promotions go to it. */
-bool slab_is_mapped(const struct slab_device *d, uint32_t slab);
-/* Its remote bits are true: MAPPED or EVICTING. */
-bool slab_is_readable(const struct slab_device *d, uint32_t slab);
-/* The daemon of a readable slab. */
-struct remote *slab_remote(struct slab_device *d, uint32_t slab);
-/* For a new MAP of @slab; never 0. */
-uint32_t slab_next_generation(struct slab_device *d, uint32_t slab);
 /* Whether an operation on the mapping @generation that has succeeded says something of it now. */
 bool slab_holds(const struct slab_device *d, uint32_t slab, uint32_t generation);
 /* The write @p needs what the slab has until the backup has @p. */
 void slab_write_unsafe(struct piece *p);
+
+/* slab_table.c: the only writers of arena_slab.state, with slab_homes.c */
+/* Maps it if it is hot and that is possible. */
+void slab_want(struct slab_device *d, uint32_t slab);
+/* Writes and promotions go to it. */
+bool slab_is_mapped(const struct slab_device *d, uint32_t slab);
+/* A daemon has pages of it, see slab_readable_pages(): MAPPED, MIGRATING or EVICTING. */
+bool slab_is_readable(const struct slab_device *d, uint32_t slab);
+/* Another mapping is its home. */
+void slab_set_home(struct slab_device *d, uint32_t slab, const struct slab_home *home);
+/* Whether an MR_INFO describes a slab's memory. */
+bool slab_info_fits(const struct slab_device *d, const struct ctl_mr_info *info);
+/* For a new MAP of @slab; never 0. */
+uint32_t slab_next_generation(struct slab_device *d, uint32_t slab);
 /* MAPPED -> EVICTING. */
 void slab_evicting(struct slab_device *d, uint32_t slab);
 /* Clears the remote bits of pages that the backup has ... */
@@ -413,6 +442,10 @@ void slab_stop_reading(struct slab_device *d, uint32_t slab);
 void slab_release(struct slab_device *d, uint32_t slab);
 /* EVICTING -> UNMAPPED or FAILED: the daemon takes it as it is. */
 void slab_forfeit(struct slab_device *d, uint32_t slab);
+/* Clears the remote bits of a slab whose memory is gone; what only it had is lost. */
+void slab_unmap_lost(struct slab_device *d, uint32_t slab);
+void slab_report_lost(struct slab_device *d, uint64_t n_pages, const struct remote *r,
+		      const char *what);
 /* @r is lost: none of its slabs is remote any more. */
 void slabs_unmap_remote(struct slab_device *d, struct remote *r);
 /* Pages that a write or trim is about to replace: forget that they were degraded or lost.

@@ -162,7 +162,8 @@ config_check(const struct slab_device_config *c)
 	if (c->op_timeout_ns == 0 || c->connect_timeout_ns == 0 || c->ping_ns == 0 ||
 	    c->retry_ns == 0 || c->retry_max_ns < c->retry_ns)
 		return -EINVAL;
-	if (c->refill_rate > SLAB_REFILL_RATE_MAX)
+	if (c->refill_rate > SLAB_REFILL_RATE_MAX || c->migrate_rate > SLAB_REFILL_RATE_MAX ||
+	    (c->migrate && c->migrate_rate == 0))
 		return -EINVAL;
 	return 0;
 }
@@ -241,6 +242,9 @@ slab_device_new(const struct slab_device_config *config, struct backup *backup,
 	r = pieces_init(d);
 	if (r < 0)
 		goto err_fini;
+	r = migrations_init(d);
+	if (r < 0)
+		goto err_fini;
 	device_zeros_init(d);
 	r = membership_init(d);
 	if (r < 0)
@@ -251,6 +255,7 @@ slab_device_new(const struct slab_device_config *config, struct backup *backup,
 
 err_fini:
 	membership_fini(d);
+	migrations_fini(d);
 	pieces_fini(d);
 	free(d->runs);
 err_free:
@@ -264,6 +269,7 @@ slab_device_free(struct slab_device *d)
 	if (!d)
 		return NULL;
 	membership_fini(d);
+	migrations_fini(d);
 	pieces_fini(d);
 	free(d->runs);
 	free(d);
@@ -418,16 +424,19 @@ slab_device_advance(struct slab_device *d, uint64_t now_ns)
 	other_ns = membership_advance(d, now_ns);
 	if (other_ns < next_ns)
 		next_ns = other_ns;
-	other_ns = evict_advance(d, now_ns);
-	if (other_ns < next_ns)
-		next_ns = other_ns;
-	other_ns = fill_advance(d, now_ns);
-	if (other_ns < next_ns)
-		next_ns = other_ns;
 	other_ns = activity_advance(d, now_ns);
 	if (other_ns < next_ns)
 		next_ns = other_ns;
 	other_ns = placements_advance(d, now_ns);
+	if (other_ns < next_ns)
+		next_ns = other_ns;
+	other_ns = migrate_advance(d, now_ns);
+	if (other_ns < next_ns)
+		next_ns = other_ns;
+	other_ns = evict_advance(d, now_ns);
+	if (other_ns < next_ns)
+		next_ns = other_ns;
+	other_ns = fill_advance(d, now_ns);
 	if (other_ns < next_ns)
 		next_ns = other_ns;
 	/* Last, so that it sees every operation and deadline that this turn began. */

@@ -64,7 +64,9 @@ struct slab_device_config {
 	uint64_t control_timeout_ns;
 	uint64_t retry_ns; /* before the first reconnect; doubles up to retry_max_ns */
 	uint64_t retry_max_ns;
-	uint64_t refill_rate; /* bytes per second copied to newly mapped slabs; 0: none */
+	bool migrate;	       /* slabs that are wanted back move, rather than fall to the backup */
+	uint64_t migrate_rate; /* bytes per second copied for that, not 0 */
+	uint64_t refill_rate;  /* bytes per second copied to newly mapped slabs; 0: none */
 	double hot_slab; /* pages per second over which a slab is mapped; 0: every one that is used */
 	double alpha;	 /* weight of a period in the activity, over 0 up to 1 (paper 4.1) */
 	uint64_t period_ns;
@@ -95,6 +97,7 @@ struct slab_device_stats {
 	uint64_t pages_written_backup;
 	uint64_t pages_promoted; /* copied to remote after a read from the backup */
 	uint64_t pages_refilled; /* copied to remote in the background, unasked */
+	uint64_t pages_migrated; /* copied from the old to the new home of a slab on the move */
 	uint64_t pages_trimmed;
 	uint64_t pages_zeroed;
 	uint64_t backup_writes_superseded; /* dropped: the page was written again meanwhile */
@@ -112,8 +115,11 @@ struct slab_device_stats {
 	uint64_t placements_failed; /* no daemon was found */
 	uint64_t queries_total;
 	uint64_t queries_unanswered;
-	uint64_t evictions;	 /* EVICTs answered with DONE */
-	uint64_t evictions_late; /* whose deadline came before the slab was ready */
+	uint64_t evictions; /* EVICTs answered with DONE */
+	uint64_t migrations_begun;
+	uint64_t migrations;	    /* ended well */
+	uint64_t migrations_failed; /* the new daemon was lost */
+	uint64_t evictions_late;    /* whose deadline came before the slab was ready */
 	uint64_t slabs_given_back;
 	uint64_t evict_ns_total; /* from EVICT to DONE */
 	uint64_t evict_ns_max;

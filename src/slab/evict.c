@@ -16,13 +16,16 @@ static bool
 is_held(const struct slab_device *d, const struct remote *r, uint32_t slab, uint32_t generation)
 {
 	const struct arena_slab *s;
+	const struct migration *m;
 
 	if (slab >= d->arena.n_slabs)
 		return false;
+	m = migration_of(d, slab);
+	if (m && !m->is_old_lost && m->old.daemon == r->index && m->old.generation == generation)
+		return true;
 	s = &d->arena.slabs[slab];
-	return s->daemon == r->index && s->generation == generation &&
-	       (s->state == SLAB_STATE_MAPPED ||
-		(s->state == SLAB_STATE_EVICTING && d->runs[slab].evict.step != EVICT_TOLD));
+	return s->daemon == r->index && s->generation == generation && slab_is_readable(d, slab) &&
+	       d->runs[slab].evict.step != EVICT_TOLD;
 }
 
 void
@@ -42,24 +45,50 @@ evict_check_activity(struct remote *r, const struct ctl_msg *msg)
 	(void)remote_try_send(r, &answer);
 }
 
-static void
-begin(struct slab_device *d, uint32_t slab, uint32_t request_id)
+/* @t, @by_ns earlier. */
+static struct core_timer
+earlier(const struct core_timer *t, uint64_t by_ns)
+{
+	struct core_timer r = *t;
+
+	r.after_ns -= by_ns;
+	if (r.at_ns != 0)
+		r.at_ns -= by_ns;
+	return r;
+}
+
+void
+evict_from(struct slab_device *d, uint32_t slab, uint32_t request_id,
+	   const struct core_timer *deadline, uint64_t began_ns)
 {
 	struct slab_evict *e = &d->runs[slab].evict;
 
 	assert(e->step == EVICT_NOT);
-	*e = (struct slab_evict){.step = EVICT_DRAIN, .request_id = request_id};
+	*e = (struct slab_evict){
+		.step = EVICT_DRAIN,
+		.request_id = request_id,
+		.began_ns = began_ns,
+		.deadline_timer = *deadline,
+		.quiet_timer = earlier(deadline, deadline->after_ns / 8),
+	};
 	list_init(&e->node);
 	list_add_tail(&d->evicting, &e->node);
 	slab_evicting(d, slab);
+	d->is_evict_due = true;
 }
 
 bool
-slab_evict_begin(struct slab_device *d, uint32_t slab)
+slab_evict_begin(struct slab_device *d, uint32_t slab, uint64_t move_within_ns)
 {
-	if (!slab_is_mapped(d, slab))
+	const struct core_timer none = {0};
+	const struct migration *m = d->runs[slab].migration;
+
+	if (d->arena.slabs[slab].state != SLAB_STATE_MAPPED || (m && m->step == MIGRATE_PLACE))
 		return false;
-	begin(d, slab, 0);
+	if (move_within_ns != 0 && migrate_must_wait(d, slab))
+		return false;
+	if (move_within_ns == 0 || !migrate_begin(d, slab, 0, move_within_ns))
+		evict_from(d, slab, 0, &none, 0);
 	return true;
 }
 
@@ -68,18 +97,23 @@ evict_asked(struct remote *r, const struct ctl_msg *msg)
 {
 	struct slab_device *d = r->dev;
 	const struct ctl_evict *which = &msg->u.evict;
-	const uint64_t deadline_ns = which->deadline_ms * NSEC_PER_MSEC;
+	struct core_timer deadline;
 	struct slab_evict *e;
 
-	if (!is_held(d, r, which->slab, which->generation))
+	if (!is_held(d, r, which->slab, which->generation) ||
+	    migrate_asked(r, msg->request_id, which))
 		return;
+	core_timer_arm(&deadline, which->deadline_ms * NSEC_PER_MSEC);
 	e = &d->runs[which->slab].evict;
-	if (e->step == EVICT_NOT)
-		begin(d, which->slab, msg->request_id);
+	if (e->step == EVICT_NOT) {
+		if (!migrate_begin(d, which->slab, msg->request_id, deadline.after_ns))
+			evict_from(d, which->slab, msg->request_id, &deadline, 0);
+		return;
+	}
 	e->request_id = msg->request_id;
 	if (!e->deadline_timer.is_armed) {
-		core_timer_arm(&e->quiet_timer, deadline_ns / 8 * 7);
-		core_timer_arm(&e->deadline_timer, deadline_ns);
+		e->deadline_timer = deadline;
+		e->quiet_timer = earlier(&deadline, deadline.after_ns / 8);
 	}
 }
 
@@ -98,22 +132,40 @@ evict_unmapped(struct remote *r, uint32_t request_id)
 	struct slab_device *d = r->dev;
 	const uint32_t slab = (request_id & ~UNMAP_ID) - 1;
 
-	if (!(request_id & UNMAP_ID) || slab >= d->arena.n_slabs ||
-	    d->arena.slabs[slab].daemon != r->index || d->runs[slab].evict.step != EVICT_TOLD)
+	if (!(request_id & UNMAP_ID) || slab >= d->arena.n_slabs)
 		return false;
+	if (d->arena.slabs[slab].daemon != r->index || d->runs[slab].evict.step != EVICT_TOLD)
+		return migrate_unmapped(r, slab);
 	evict_cancel(d, slab);
 	slab_release(d, slab);
 	return true;
 }
 
-static void
-count_time(struct slab_device *d, const struct slab_evict *e, uint64_t now_ns)
+void
+evict_count(struct slab_device *d, uint64_t took_ns)
 {
-	const uint64_t took_ns = now_ns - e->began_ns;
-
+	d->stats.evictions++;
 	d->stats.evict_ns_total += took_ns;
 	if (took_ns > d->stats.evict_ns_max)
 		d->stats.evict_ns_max = took_ns;
+}
+
+bool
+evict_say(struct remote *r, uint32_t request_id, uint32_t slab, uint32_t generation,
+	  uint64_t now_ns, uint64_t *next_ns)
+{
+	const struct ctl_msg msg = {
+		.type = request_id != 0 ? CTL_DONE : CTL_UNMAP,
+		.request_id = request_id != 0 ? request_id : UNMAP_ID | (slab + 1),
+		.u.unmap = {.slab = slab, .generation = generation},
+	};
+	const int status = remote_try_send(r, &msg);
+
+	if (status == -EAGAIN && now_ns + SEND_AGAIN_NS < *next_ns)
+		*next_ns = now_ns + SEND_AGAIN_NS;
+	if (status == 0 && request_id == 0)
+		r->dev->stats.slabs_given_back++;
+	return status == 0;
 }
 
 /* Nothing of ours touches the memory any more: says so. */
@@ -122,27 +174,15 @@ say_done(struct slab_device *d, uint32_t slab, uint64_t now_ns, uint64_t *next_n
 {
 	struct slab_evict *e = &d->runs[slab].evict;
 	const struct arena_slab *s = &d->arena.slabs[slab];
-	struct remote *r = &d->remotes[s->daemon];
-	const bool is_asked = e->request_id != 0;
-	const struct ctl_msg msg = {
-		.type = is_asked ? CTL_DONE : CTL_UNMAP,
-		.request_id = is_asked ? e->request_id : UNMAP_ID | (slab + 1),
-		.u.unmap = {.slab = slab, .generation = s->generation},
-	};
-	const int status = remote_try_send(r, &msg);
 
-	if (status == -EAGAIN && now_ns + SEND_AGAIN_NS < *next_ns)
-		*next_ns = now_ns + SEND_AGAIN_NS;
-	if (status < 0)
+	if (!evict_say(&d->remotes[s->daemon], e->request_id, slab, s->generation, now_ns, next_ns))
 		return;
-	if (!is_asked) {
-		d->stats.slabs_given_back++;
+	if (e->request_id == 0) {
 		e->step = EVICT_TOLD;
 		core_timer_arm(&e->deadline_timer, MAP_ANSWER_TIMEOUTS * d->config.op_timeout_ns);
 		return;
 	}
-	d->stats.evictions++;
-	count_time(d, e, now_ns);
+	evict_count(d, now_ns - e->began_ns);
 	evict_cancel(d, slab);
 	slab_release(d, slab);
 }

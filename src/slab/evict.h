@@ -57,8 +57,21 @@ struct slab_evict {
 	struct core_timer deadline_timer; /* of EVICT; in TOLD: of the answer */
 };
 
-/* Gives @slab back; false: it is not MAPPED. */
-bool slab_evict_begin(struct slab_device *d, uint32_t slab);
+/*
+ * slab_evict_begin - give @slab back.
+ * @move_within_ns: not 0: its pages are moved to another daemon first (migrate.h) if that is
+ * worth it and possible in that time.  Returns false when it is not MAPPED, or on its way
+ * already, or worth to be moved while MIGRATIONS_MAX others are: to be tried again.
+ */
+bool slab_evict_begin(struct slab_device *d, uint32_t slab, uint64_t move_within_ns);
+/* @slab is MAPPED.  @deadline: a running timer, may be unarmed; @began_ns: 0: now. */
+void evict_from(struct slab_device *d, uint32_t slab, uint32_t request_id,
+		const struct core_timer *deadline, uint64_t began_ns);
+/* DONE, or UNMAP when @request_id is 0; false: not yet, or the session has ended. */
+bool evict_say(struct remote *r, uint32_t request_id, uint32_t slab, uint32_t generation,
+	       uint64_t now_ns, uint64_t *next_ns);
+/* An eviction has taken @took_ns until DONE. */
+void evict_count(struct slab_device *d, uint64_t took_ns);
 /* Takes the steps that are possible.  Returns when to look again at the latest. */
 uint64_t evict_advance(struct slab_device *d, uint64_t now_ns);
 /* The mapping of @slab has ended otherwise. */

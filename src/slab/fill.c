@@ -8,10 +8,16 @@
 #define FILLS_MAX 16u
 /* What may be copied at once after a pause. */
 #define FILL_BURST_BYTES (4u * BLOCK_BYTES)
-/* A bucket is full long before that. */
-#define FILL_PAUSE_MAX_NS (NSEC_PER_SEC / 10)
 /* Buffer pages that stay free for requests: this part of them. */
 #define FILL_RESERVE_DIVISOR 2u
+/* After a pass through a slab on the move has found nothing more. */
+#define FILL_PASS_NS (10 * NSEC_PER_MSEC)
+
+enum fill_result {
+	FILL_STARTED = 1,
+	FILL_WAITS,
+	FILL_NONE,
+};
 
 void
 fill_init(struct fill *f)
@@ -22,17 +28,18 @@ fill_init(struct fill *f)
 static void
 rate_advance(struct fill_rate *r, uint64_t bytes_per_s, uint64_t now_ns)
 {
-	const uint64_t passed_ns = now_ns - r->at_ns;
-	uint64_t bytes;
+	const double gained = (double)(now_ns - r->at_ns) * (double)bytes_per_s / NSEC_PER_SEC;
 
-	if (r->at_ns == 0 || passed_ns >= FILL_PAUSE_MAX_NS) {
+	if (r->at_ns == 0 || (double)r->bytes + gained >= FILL_BURST_BYTES) {
 		r->at_ns = now_ns;
 		r->bytes = FILL_BURST_BYTES;
 		return;
 	}
-	bytes = passed_ns * bytes_per_s / NSEC_PER_SEC;
-	r->at_ns += bytes * NSEC_PER_SEC / bytes_per_s;
-	r->bytes = r->bytes + bytes < FILL_BURST_BYTES ? r->bytes + bytes : FILL_BURST_BYTES;
+	if (gained < 1)
+		return;
+	r->bytes += (uint64_t)gained;
+	/* What was less than a byte counts the next time. */
+	r->at_ns += (uint64_t)gained * NSEC_PER_SEC / bytes_per_s;
 }
 
 /* Takes @bytes; or says when they will be there. */
@@ -57,12 +64,16 @@ may_start(const struct slab_device *d)
 	       pieces_free_pages(d) > d->arena.n_buffer_pages / FILL_RESERVE_DIVISOR;
 }
 
+/* Pages of @block that are worth a copy. */
 static uint32_t
-refill_pages(const struct slab_device *d, uint32_t block)
+wanted_pages(const struct slab_device *d, uint32_t block)
 {
 	const struct arena_block *b = &d->arena.blocks[block];
+	const uint32_t slab = arena_slab_of_block(&d->arena, block);
 
-	return b->backup & ~b->remote;
+	if (migration_of(d, slab))
+		return slab_unmoved_pages(d, block);
+	return slab_is_mapped(d, slab) ? b->backup & ~b->remote : 0;
 }
 
 static void
@@ -79,8 +90,7 @@ fill_run(struct order_entry *e)
 	struct piece *p = container_of(e, struct piece, order);
 	struct slab_device *d = p->dev;
 
-	if (slab_is_mapped(d, piece_slab(p)))
-		p->todo = e->mask & refill_pages(d, e->block);
+	p->todo = e->mask & wanted_pages(d, e->block);
 	if (p->todo == 0) { /* written, trimmed or lost while it waited */
 		piece_end(p);
 		return;
@@ -96,7 +106,7 @@ fill_ended(struct piece *p)
 	assert(d->fill.n_pieces > 0);
 	d->fill.n_pieces--;
 	if (p->status < 0)
-		slab_run_of_block(d, p->order.block)->fill_block = d->arena.slab_blocks;
+		slab_run_of_block(d, p->order.block)->fill_place.block = d->arena.slab_blocks;
 }
 
 /* False when there is no buffer. */
@@ -117,33 +127,61 @@ piece_start(struct slab_device *d, uint32_t block, uint32_t pages)
 	return true;
 }
 
-/* The next run of pages of @slab; false: it has to wait.  Leaves the list when none is left. */
+/*
+ * The next run of pages of @slab from @at on, which moves.  FILL_WAITS: for the rate or a
+ * buffer; FILL_NONE: @at is at the end of the slab.
+ */
+static enum fill_result
+fill_next(struct slab_device *d, struct fill_rate *rate, uint64_t bytes_per_s, uint32_t slab,
+	  struct fill_place *at, uint64_t *next_ns)
+{
+	for (; at->block < d->arena.slab_blocks; at->block++, at->page = 0) {
+		const uint32_t block = slab * d->arena.slab_blocks + at->block;
+		const uint32_t pages = first_run(wanted_pages(d, block) & UINT32_MAX << at->page);
+		const uint64_t bytes = (uint64_t)__builtin_popcount(pages) * PAGE_BYTES;
+
+		if (pages == 0)
+			continue;
+		if (!rate_take(rate, bytes_per_s, bytes, next_ns) || !piece_start(d, block, pages))
+			return FILL_WAITS;
+		at->page = 32u - (uint32_t)__builtin_clz(pages);
+		if (at->page == BLOCK_PAGES)
+			*at = (struct fill_place){.block = at->block + 1};
+		return FILL_STARTED;
+	}
+	return FILL_NONE;
+}
+
+/* False: it has to wait. */
 static bool
 refill_next(struct slab_device *d, uint32_t slab, uint64_t *next_ns)
 {
 	struct slab_run *run = &d->runs[slab];
+	const enum fill_result r = fill_next(d, &d->fill.refill, d->config.refill_rate, slab,
+					     &run->fill_place, next_ns);
 
-	for (; run->fill_block < d->arena.slab_blocks; run->fill_block++, run->fill_page = 0) {
-		const uint32_t block = slab * d->arena.slab_blocks + run->fill_block;
-		const uint32_t pages =
-			first_run(refill_pages(d, block) & UINT32_MAX << run->fill_page);
-		const uint64_t bytes = (uint64_t)__builtin_popcount(pages) * PAGE_BYTES;
-		const uint32_t end = pages ? 32u - (uint32_t)__builtin_clz(pages) : BLOCK_PAGES;
+	if (r == FILL_NONE)
+		list_del(&run->fill_node);
+	return r != FILL_WAITS;
+}
 
-		if (pages == 0)
-			continue;
-		if (!rate_take(&d->fill.refill, d->config.refill_rate, bytes, next_ns) ||
-		    !piece_start(d, block, pages))
-			return false;
-		run->fill_page = end;
-		if (end == BLOCK_PAGES) {
-			run->fill_block++;
-			run->fill_page = 0;
-		}
-		return true;
-	}
-	list_del(&run->fill_node);
-	return true;
+/* Copies what is to be moved; what comes late is found by another pass. */
+static void
+migrate_pages(struct slab_device *d, struct migration *m, uint64_t now_ns, uint64_t *next_ns)
+{
+	enum fill_result r = FILL_STARTED;
+
+	if (core_timer_is_due(&m->pass_timer, now_ns, next_ns))
+		m->fill_place = (struct fill_place){0};
+	if (m->pass_timer.is_armed)
+		return;
+	while (m->n_unmoved > 0 && r == FILL_STARTED && may_start(d))
+		r = fill_next(d, &d->fill.migrate, d->config.migrate_rate, m->slab, &m->fill_place,
+			      next_ns);
+	if (r != FILL_NONE)
+		return;
+	core_timer_arm(&m->pass_timer, FILL_PASS_NS);
+	(void)core_timer_is_due(&m->pass_timer, now_ns, next_ns);
 }
 
 /* The slab that waits longest; those that are not mapped any more leave. */
@@ -154,7 +192,7 @@ next_slab(struct slab_device *d, uint32_t *ret_slab)
 		struct slab_run *run = container_of(d->fill.slabs.next, struct slab_run, fill_node);
 
 		*ret_slab = (uint32_t)(run - d->runs);
-		if (slab_is_mapped(d, *ret_slab))
+		if (d->arena.slabs[*ret_slab].state == SLAB_STATE_MAPPED)
 			return true;
 		list_del(&run->fill_node);
 	}
@@ -166,8 +204,7 @@ fill_want(struct slab_device *d, uint32_t slab)
 {
 	struct slab_run *run = &d->runs[slab];
 
-	run->fill_block = 0;
-	run->fill_page = 0;
+	run->fill_place = (struct fill_place){0};
 	if (d->config.refill_rate > 0 && !list_is_linked(&run->fill_node))
 		list_add_tail(&d->fill.slabs, &run->fill_node);
 }
@@ -178,6 +215,10 @@ fill_advance(struct slab_device *d, uint64_t now_ns)
 	uint64_t next_ns = UINT64_MAX;
 	uint32_t slab;
 
+	rate_advance(&d->fill.migrate, d->config.migrate_rate, now_ns);
+	for (uint32_t i = 0; i < MIGRATIONS_MAX; i++)
+		if (d->migrations[i].step == MIGRATE_COPY)
+			migrate_pages(d, &d->migrations[i], now_ns, &next_ns);
 	if (list_is_empty(&d->fill.slabs))
 		return next_ns;
 	rate_advance(&d->fill.refill, d->config.refill_rate, now_ns);

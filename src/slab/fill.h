@@ -2,10 +2,14 @@
 /*
  * fill.h - copies pages into the remote memory of slabs, in the background.
  *
+ * Migration: pages of a slab on the move (migrate.h) that only its old home has, from there
+ * to the new one, at migrate_rate bytes per second at most.  It goes before refill: its
+ * daemon waits.
+ *
  * Refill: a slab that was mapped (again) has pages that only the backup has.  They
  * are copied up, one slab after the other, at refill_rate bytes per second at most.
  *
- *   slab_run: idle -(fill_want)-> on d->fill.slabs -(block after block)-> idle
+ *   refill:   idle -(fill_want)-> on d->fill.slabs -(block after block)-> idle
  *   piece:    waits for its turn -> reads what still lacks a copy -> remote WRITE -> ends
  *
  * A fill piece is an internal READ: it stands in the order of its pages as a reader from
@@ -35,10 +39,17 @@ struct fill_rate {
 	uint64_t at_ns; /* up to when they were counted; 0: never */
 };
 
+/* Where in a slab copying goes on. */
+struct fill_place {
+	uint32_t block;
+	uint32_t page;
+};
+
 struct fill {
 	struct list slabs; /* slab_run.fill_node of those to be refilled */
 	uint32_t n_pieces; /* in flight */
 	struct fill_rate refill;
+	struct fill_rate migrate;
 };
 
 void fill_init(struct fill *f);

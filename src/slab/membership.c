@@ -184,8 +184,10 @@ has_degraded(const struct slab_device *d, const struct remote *r)
 		return false;
 	for (uint32_t i = 0; i < d->arena.n_slabs; i++) {
 		const struct arena_slab *s = &d->arena.slabs[i];
+		const struct migration *m = migration_of(d, i);
 
-		if (s->pages_degraded > 0 && s->daemon == r->index)
+		if (s->pages_degraded > 0 &&
+		    (s->daemon == r->index || (m && m->old.daemon == r->index)))
 			return true;
 	}
 	return false;
@@ -218,7 +220,8 @@ give_back(struct slab_device *d, struct remote *r)
 		const uint32_t slab = r->leave_slab;
 
 		r->leave_slab = slab + 1 < n_slabs ? slab + 1 : 0;
-		if (d->arena.slabs[slab].daemon == r->index && slab_evict_begin(d, slab))
+		if (d->arena.slabs[slab].daemon == r->index &&
+		    slab_evict_begin(d, slab, d->config.leave_timeout_ns / 2))
 			n_evicting++;
 	}
 }

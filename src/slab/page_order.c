@@ -188,6 +188,22 @@ order_unsafe_pages(const struct page_order *o, uint32_t block, const struct orde
 	return pages;
 }
 
+uint32_t
+order_acked_pages(const struct page_order *o, uint32_t block)
+{
+	const struct list *bucket = bucket_of(o, block);
+	const struct list *pos;
+	uint32_t pages = 0;
+
+	list_foreach (pos, bucket) {
+		const struct order_entry *e = entry_of(pos);
+
+		if (e->block == block && e->has_data && e->main_done && !e->backup_done)
+			pages |= e->mask;
+	}
+	return pages;
+}
+
 struct order_entry *
 order_newest_data(const struct page_order *o, uint32_t block, uint32_t page)
 {

@@ -83,6 +83,8 @@ void order_tell_later(const struct page_order *o, const struct order_entry *e, u
  * not got yet; @except (may be NULL) does not count. */
 uint32_t order_unsafe_pages(const struct page_order *o, uint32_t block,
 			    const struct order_entry *except);
+/* Of these, pages whose write has its main done: reads take them from the buffer. */
+uint32_t order_acked_pages(const struct page_order *o, uint32_t block);
 /* The newest entry of @block that is main done, not backup done, has data and
  * covers @page; NULL when there is none. */
 struct order_entry *order_newest_data(const struct page_order *o, uint32_t block, uint32_t page);

@@ -46,6 +46,9 @@ fetch_from_buffers(struct piece *p)
 		memcpy(piece_run_buf(p, 1u << page),
 		       piece_run_buf(container_of(e, struct piece, order), 1u << page), PAGE_BYTES);
 		got_pages(p, 1u << page, &d->stats.pages_read_buffer);
+		/* The old home need not be asked for what is here. */
+		if (p->is_fill && migration_of(d, piece_slab(p)))
+			p->promotable |= 1u << page;
 	}
 }
 
@@ -86,16 +89,16 @@ fetch_from_backup(struct piece *p, uint32_t run)
 	backup_submit(p->dev->backup, &p->backup_op);
 }
 
-/* Copies what a read brought from the backup to its mapped slab, run by run. */
+/* Copies what a read brought from elsewhere to its slab's home, run by run. */
 static void
 promote_next(struct piece *p)
 {
 	struct slab_device *d = p->dev;
 	uint32_t pages = 0;
 
-	if (p->status == 0 && !d->is_stopping && slab_is_mapped(d, piece_slab(p)) &&
+	if (p->status == 0 && !d->is_stopping &&
 	    pieces_free_pages(d) > d->arena.n_buffer_pages / READ_RESERVE_DIVISOR)
-		pages = p->from_backup & ~d->arena.blocks[p->order.block].remote;
+		pages = p->promotable & slab_promotable_pages(d, p->order.block);
 	if (pages != 0) {
 		remote_post(p, TP_OP_WRITE, first_run(pages));
 		return;
@@ -123,6 +126,33 @@ fetch_end(struct piece *p)
 	promote_next(p);
 }
 
+/* The lowest run of @remote that is to be had from one daemon. */
+static uint32_t
+one_home(const struct slab_device *d, uint32_t block, uint32_t remote)
+{
+	const uint32_t at_home = slab_at_home(d, block);
+	const uint32_t lowest = remote & -remote;
+
+	return first_run(remote & (at_home & lowest ? at_home : ~at_home));
+}
+
+/* Of @remote: pages of a daemon that is slow to answer, which is asked for what nobody else has. */
+static uint32_t
+avoided_pages(const struct slab_device *d, uint32_t block, uint32_t remote)
+{
+	uint32_t avoided = 0;
+
+	while (remote != 0) {
+		const uint32_t run = one_home(d, block, remote);
+		const struct slab_home home = slab_home_of(d, block, run, TP_OP_READ);
+
+		if (health_is_avoided(&d->remotes[home.daemon]))
+			avoided |= run;
+		remote &= ~run;
+	}
+	return avoided;
+}
+
 void
 read_fetch(struct piece *p)
 {
@@ -137,19 +167,30 @@ read_fetch(struct piece *p)
 		fetch_zeros(p, p->todo & ~b->remote & ~b->backup);
 	}
 	flying = (p->remote_busy ? p->remote_mask : 0) | (p->backup_busy ? p->backup_mask : 0);
-	remote = slab_is_readable(d, piece_slab(p)) ? b->remote & p->todo & ~flying : 0;
-	/* A daemon that is slow to answer is asked for what nobody else has. */
-	if (remote != 0 && health_is_avoided(slab_remote(d, piece_slab(p))))
-		remote &= ~b->backup;
+	remote = slab_readable_pages(d, p->order.block) & p->todo & ~flying;
+	remote &= ~(b->backup & avoided_pages(d, p->order.block, remote));
 	backup = b->backup & p->todo & ~flying & ~remote;
 	if (p->status == 0 && (p->todo & ~flying & ~remote & ~backup) != 0)
 		p->status = -EIO; /* lost pages */
 	if (p->status == 0 && remote != 0 && !p->remote_busy)
-		remote_post(p, TP_OP_READ, first_run(remote));
+		remote_post(p, TP_OP_READ, one_home(d, p->order.block, remote));
 	if (p->status == 0 && backup != 0 && !p->backup_busy)
 		fetch_from_backup(p, first_run(backup));
 	if (!p->remote_busy && !p->backup_busy)
 		fetch_end(p);
+}
+
+static void
+count_copied(const struct piece *p)
+{
+	struct slab_device_stats *s = &p->dev->stats;
+	uint64_t *counter = &s->pages_promoted;
+
+	if (migration_of(p->dev, piece_slab(p)))
+		counter = &s->pages_migrated;
+	else if (p->is_fill)
+		counter = &s->pages_refilled;
+	*counter += (uint32_t)__builtin_popcount(p->remote_mask);
 }
 
 void
@@ -161,15 +202,16 @@ read_remote_done(struct piece *p, int status)
 	if (p->is_reading) {
 		if (is_current)
 			got_pages(p, p->remote_mask, &d->stats.pages_read_remote);
+		if (is_current && migration_of(d, piece_slab(p)))
+			p->promotable |= p->remote_mask; /* unless it is at the new home */
 		read_fetch(p);
 		return;
 	}
 	if (is_current) {
-		slab_set_remote(d, p->order.block, p->remote_mask);
-		*(p->is_fill ? &d->stats.pages_refilled : &d->stats.pages_promoted) +=
-			(uint32_t)__builtin_popcount(p->remote_mask);
+		slab_set_remote(d, p->order.block, p->remote_mask, p->generation);
+		count_copied(p);
 	} else {
-		p->from_backup = 0;
+		p->promotable = 0;
 	}
 	promote_next(p);
 }
@@ -179,7 +221,7 @@ read_backup_done(struct piece *p, int status)
 {
 	if (status == 0) {
 		got_pages(p, p->backup_mask, &p->dev->stats.pages_read_backup);
-		p->from_backup |= p->backup_mask;
+		p->promotable |= p->backup_mask;
 	} else {
 		backup_says(p->dev, status, "read");
 		p->status = -EIO;

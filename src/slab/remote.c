@@ -486,17 +486,17 @@ void
 remote_post(struct piece *p, enum tp_op_kind kind, uint32_t mask)
 {
 	struct slab_device *d = p->dev;
-	const struct arena_slab *s = &d->arena.slabs[piece_slab(p)];
-	struct remote *r = &d->remotes[s->daemon];
+	const struct slab_home home = slab_home_of(d, p->order.block, mask, kind);
+	struct remote *r = &d->remotes[home.daemon];
 	const uint64_t in_slab =
 		((uint64_t)(p->order.block % d->arena.slab_blocks) << BLOCK_SHIFT) +
 		((uint64_t)__builtin_ctz(mask) << PAGE_SHIFT);
 
-	assert(slab_holds(d, piece_slab(p), s->generation) && !p->remote_busy &&
+	assert(slab_holds(d, piece_slab(p), home.generation) && !p->remote_busy &&
 	       r->state == REMOTE_UP);
 	p->remote = r;
 	p->remote_mask = mask;
-	p->generation = s->generation;
+	p->generation = home.generation;
 	p->remote_busy = true;
 	p->posted_ns = 0;
 	list_add_tail(&r->ops, &p->remote_node);
@@ -507,8 +507,8 @@ remote_post(struct piece *p, enum tp_op_kind kind, uint32_t mask)
 		.length_bytes = (uint32_t)__builtin_popcount(mask) * PAGE_BYTES,
 		.region = r->buffers,
 		.buf = piece_run_buf(p, mask),
-		.remote_addr = s->remote_addr + in_slab,
-		.rkey = s->rkey,
+		.remote_addr = home.remote_addr + in_slab,
+		.rkey = home.rkey,
 		.done = op_done_cb,
 	};
 	tp_post(r->conn, &p->remote_op);

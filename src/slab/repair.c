@@ -94,19 +94,18 @@ repair_backup_done_cb(struct backup_op *op, int status)
 	struct piece *p = container_of(op, struct piece, backup_op);
 	struct slab_device *d = p->dev;
 	struct arena_block *b = &d->arena.blocks[p->order.block];
-	/* Nobody else sets these bits while it is under way. */
-	const bool is_remote =
-		slab_is_readable(d, piece_slab(p)) && (b->remote & p->order.mask) == p->order.mask;
+	/* Nobody sets these bits while it is under way; the loss of a daemon clears them. */
+	const uint32_t remote = slab_readable_pages(d, p->order.block) & p->order.mask;
 
 	p->backup_busy = false;
 	if (status == 0) {
-		if (is_remote)
-			slab_mend_pages(d, p->order.block, p->order.mask);
+		slab_mend_pages(d, p->order.block, remote);
 		b->backup |= p->order.mask;
 	}
 	backup_says(d, status, "write");
-	if (status < 0 && !is_remote) {
-		/* The daemon went meanwhile: this buffer is the only copy. */
+	if (status < 0 && remote != p->order.mask) {
+		/* A daemon went meanwhile: this buffer is the only copy. */
+		slab_mend_pages(d, p->order.block, remote);
 		p->is_repair = false;
 		p->is_answered = true;
 		p->is_started = true;
@@ -157,7 +156,7 @@ repair_run(struct order_entry *e)
 	if (e->wait_main > 0 || e->wait_backup > 0)
 		return;
 	/* The pages may have been written, trimmed or lost while it waited. */
-	if (!slab_is_readable(d, piece_slab(p)) || (b->remote & ~b->backup & e->mask) != e->mask) {
+	if ((slab_readable_pages(d, e->block) & ~b->backup & e->mask) != e->mask) {
 		repair_end(p);
 		return;
 	}
@@ -212,7 +211,7 @@ repair_batch(struct slab_device *d)
 
 		if (s->pages_degraded == 0)
 			step = slab_blocks - block % slab_blocks;
-		pages = b->remote & ~b->backup;
+		pages = slab_readable_pages(d, block) & ~b->backup;
 		if (s->pages_degraded > 0 && pages != 0) {
 			pages &= ~order_unsafe_pages(&d->order, block, NULL);
 			if (pages != 0 && !repair_start(d, block, pages))

@@ -332,7 +332,7 @@ write_remote_done(struct piece *p, int status)
 	struct slab_device *d = p->dev;
 
 	if (status == 0 && slab_holds(d, piece_slab(p), p->generation)) {
-		slab_set_remote(d, p->order.block, p->order.mask);
+		slab_set_remote(d, p->order.block, p->order.mask, p->generation);
 		p->has_remote = true;
 		d->stats.pages_written_remote += p->n_pages;
 	}

@@ -286,6 +286,7 @@ def ini():
         b"[daemons]\nportals = rdma:10.0.0.1:9400, tcp:[fe80::1%eth0]:1\npsk_file = /dev/null\n"
         b"[activity]\nhot_slab = 0\nalpha = 0.25\nperiod_ms = 10\n"
         b"[placement]\nchoices = 8\nquery_timeout_ms = 10\n"
+        b"[eviction]\nmigration = no\nmigrate_rate = 1M\n"
         b"[limits]\nbuffers = 4M\nhedge_ms = 0\nprobe_ms = 10\ncontrol_timeout_ms = 0\n"
         b"retry_ms = 10\nretry_max_ms = 10\n")
     yield "daemon", good_daemon

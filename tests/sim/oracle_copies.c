@@ -25,21 +25,24 @@ oracle_daemon_in(const struct sim_device_host *dh, uint32_t slot)
 static const uint8_t *
 remote_page(struct sim_device_host *dh, uint32_t page)
 {
-	const struct arena *a = &dh->dev->arena;
+	const struct slab_device *d = dh->dev;
 	const uint32_t slab = page / SIM_SLAB_PAGES;
-	const struct arena_slab *s = &a->slabs[slab];
-	const uint64_t addr = s->remote_addr + (uint64_t)(page % SIM_SLAB_PAGES) * PAGE_BYTES;
+	const uint32_t block = page / BLOCK_PAGES, bit = 1u << page % BLOCK_PAGES;
 	const struct sim_conn *c;
 	const struct sim_grant *g;
+	struct slab_home home;
+	uint64_t addr;
 
-	if (!slab_is_readable(dh->dev, slab))
+	if (!(slab_readable_pages(d, block) & bit))
 		return NULL;
+	home = slab_home_of(d, block, bit, TP_OP_READ);
+	addr = home.remote_addr + (uint64_t)(page % SIM_SLAB_PAGES) * PAGE_BYTES;
 	c = sim_net_find(&dh->host.sim->net, dh->host.index,
-			 SIM_DEVICES_MAX + oracle_daemon_in(dh, s->daemon));
+			 SIM_DEVICES_MAX + oracle_daemon_in(dh, home.daemon));
 	if (!c || !c->peer || c->peer->is_ending)
 		return NULL;
-	g = sim_net_grant_at(c->peer, s->rkey, addr, PAGE_BYTES);
-	if (!g && s->state == SLAB_STATE_EVICTING)
+	g = sim_net_grant_at(c->peer, home.rkey, addr, PAGE_BYTES);
+	if (!g && d->arena.slabs[slab].state != SLAB_STATE_MAPPED)
 		return NULL;
 	if (!g)
 		sim_fail(DEVICE_4, "device %u: slab %u is mapped and not granted", dh->index, slab);
@@ -159,11 +162,11 @@ oracle_device_turn(struct sim_device_host *dh)
 
 	for (uint32_t block = 0; block < a->n_blocks; block++) {
 		const struct arena_block *b = &a->blocks[block];
-		const bool is_mapped = slab_is_readable(dh->dev, block / a->slab_blocks);
-		uint32_t fresh = (is_mapped ? b->remote & ~dh->seen_remote[block] : 0) |
-				 (b->backup & ~dh->seen_backup[block]);
+		const uint32_t remote = slab_readable_pages(dh->dev, block);
+		uint32_t fresh =
+			(remote & ~dh->seen_remote[block]) | (b->backup & ~dh->seen_backup[block]);
 
-		dh->seen_remote[block] = is_mapped ? b->remote : 0;
+		dh->seen_remote[block] = remote;
 		dh->seen_backup[block] = b->backup;
 		for (; fresh != 0; fresh &= fresh - 1)
 			oracle_copies_of(dh, block * BLOCK_PAGES + (uint32_t)__builtin_ctz(fresh));
@@ -189,15 +192,11 @@ oracle_remote_written(struct sim *sim, struct sim_grant *g, uint64_t at, uint64_
 {
 	const uint32_t host = g->conn->target;
 	struct sim_device_host *dh;
-	const struct arena_slab *s;
 
 	if (host >= SIM_DEVICES_MAX || !g->is_told)
 		return;
 	dh = &sim->devices[host];
 	if (!dh->dev || g->slab >= dh->dev->arena.n_slabs)
-		return;
-	s = &dh->dev->arena.slabs[g->slab];
-	if (!slab_is_readable(dh->dev, g->slab) || s->rkey != g->remote.rkey)
 		return;
 	for (uint64_t p = at / PAGE_BYTES; p <= (at + length_bytes - 1) / PAGE_BYTES; p++)
 		oracle_copies_of(dh, g->slab * SIM_SLAB_PAGES + (uint32_t)p);

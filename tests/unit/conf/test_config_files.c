@@ -145,6 +145,8 @@ server__defaults(void **state)
 	assert_int_equal(c->retry_ms, 500);
 	assert_int_equal(c->retry_max_ms, 10000);
 	assert_int_equal(c->refill_rate, 64 * MIB);
+	assert_int_equal(c->migrate, 1);
+	assert_int_equal(c->migrate_rate, 256 * MIB);
 	assert_int_equal(c->hot_slab, 20);
 	assert_int_equal(c->alpha_milli, 200);
 	assert_int_equal(c->period_ms, 1000);
@@ -175,7 +177,8 @@ server__every_key(void **state)
 		       "[limits]\nbuffers = 4M\nop_timeout_ms = 10\nconnect_timeout_ms = 11\n"
 		       "ping_ms = 12\nretry_ms = 13\nretry_max_ms = 13\n"
 		       "hedge_ms = 0\nprobe_ms = 12\ncontrol_timeout_ms = 0\n"
-		       "refill_rate = 0\nrealtime = yes\nstrict = yes\n",
+		       "refill_rate = 0\nrealtime = yes\nstrict = yes\n"
+		       "[eviction]\nmigration = no\nmigrate_rate = 1M\n",
 		       f->psk);
 	check_good(f, true, text);
 	assert_string_equal(c->name, "a.b-c_1");
@@ -199,6 +202,8 @@ server__every_key(void **state)
 	assert_int_equal(c->query_timeout_ms, 14);
 	assert_int_equal(c->retry_max_ms, 13);
 	assert_int_equal(c->refill_rate, 0);
+	assert_int_equal(c->migrate, 0);
+	assert_int_equal(c->migrate_rate, MIB);
 	assert_int_equal(c->hedge_ms, 0);
 	assert_int_equal(c->probe_ms, 12);
 	assert_int_equal(c->control_timeout_ms, 0);
@@ -252,7 +257,7 @@ server__later_keys_are_unknown(void **state)
 	check_bad(
 		*state, true, -EINVAL, SERVER "[compression]\nmethod = lz4\n",
 		"[compression]: unknown section; allowed: device, nbd, backup, daemons, activity, "
-		"placement or limits");
+		"placement, eviction or limits");
 	check_bad(*state, true, -EINVAL, SERVER "[placement]\nchoices = 9\n",
 		  "[placement] choices = 9: too large; allowed: 1 to 8");
 	check_bad(*state, true, -EINVAL, SERVER "[activity]\nalpha = 1.001\n",

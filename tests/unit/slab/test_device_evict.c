@@ -432,7 +432,7 @@ lost__at_every_step(void **state)
 		world_settle(w);
 		if (step == 3) {
 			world_daemon(w, 0)->lie = LIE_MUTE;
-			assert_true(slab_evict_begin(world_device(w), 0));
+			assert_true(slab_evict_begin(world_device(w), 0, 0));
 		} else {
 			fake_daemon_evict(lender(w), 0, LONG_MS);
 		}
@@ -496,7 +496,7 @@ stop__while_unmap_is_not_answered(void **state)
 
 	(void)state;
 	world_daemon(w, 0)->lie = LIE_MUTE;
-	assert_true(slab_evict_begin(world_device(w), 0));
+	assert_true(slab_evict_begin(world_device(w), 0, 0));
 	world_settle(w);
 	assert_int_equal(dw_slab_state(w, 0), SLAB_STATE_EVICTING);
 	assert_int_equal(world_stop(w), 0);
@@ -509,15 +509,15 @@ give_back__unmaps(void **state)
 	struct world *w = world_mapped(1);
 
 	(void)state;
-	assert_true(slab_evict_begin(world_device(w), 0));
-	assert_false(slab_evict_begin(world_device(w), 0));
+	assert_true(slab_evict_begin(world_device(w), 0, 0));
+	assert_false(slab_evict_begin(world_device(w), 0, 0));
 	world_settle(w);
 	assert_int_equal(lender(w)->n_unmaps, 1);
 	assert_int_equal(lender(w)->n_dones, 0);
 	assert_int_equal(fake_daemon_lent(lender(w)), 0);
 	assert_int_equal(dw_slab_state(w, 0), SLAB_STATE_UNMAPPED);
 	assert_int_equal(world_stats(w).slabs_given_back, 1);
-	assert_false(slab_evict_begin(world_device(w), 0));
+	assert_false(slab_evict_begin(world_device(w), 0, 0));
 	assert_int_equal(dw_read(w, P), 0);
 	dw_map(w, 0);
 	world_free(w);
@@ -530,7 +530,7 @@ give_back__crossed_by_an_evict(void **state)
 
 	(void)state;
 	/* On the wire both ways: the daemon takes UNMAP for the answer. */
-	assert_true(slab_evict_begin(world_device(w), 0));
+	assert_true(slab_evict_begin(world_device(w), 0, 0));
 	world_advance(w);
 	fake_daemon_evict(lender(w), 0, LONG_MS);
 	world_settle(w);
@@ -541,7 +541,7 @@ give_back__crossed_by_an_evict(void **state)
 	world_hold_backup(w, true);
 	(void)dw_start(w, BACKEND_WRITE, 0, P);
 	world_settle(w);
-	assert_true(slab_evict_begin(world_device(w), 0));
+	assert_true(slab_evict_begin(world_device(w), 0, 0));
 	world_settle(w);
 	fake_daemon_evict(lender(w), 0, LONG_MS);
 	world_settle(w);
@@ -561,7 +561,7 @@ give_back__refused_or_not_answered(void **state)
 	(void)state;
 	fake_net_hold(world_net(w), FAKE_REVOKED, true);
 	fake_daemon_revoke(fake_daemon_find(lender(w), 0)); /* it takes it by force */
-	assert_true(slab_evict_begin(world_device(w), 0));
+	assert_true(slab_evict_begin(world_device(w), 0, 0));
 	world_settle(w);
 	assert_int_equal(lender(w)->n_unmaps, 1);
 	assert_int_equal(dw_slab_state(w, 0), SLAB_STATE_UNMAPPED);
@@ -570,7 +570,7 @@ give_back__refused_or_not_answered(void **state)
 	world_settle(w);
 	dw_map(w, 0);
 	fake_net_hold(world_net(w), FAKE_REVOKED, true);
-	assert_true(slab_evict_begin(world_device(w), 0));
+	assert_true(slab_evict_begin(world_device(w), 0, 0));
 	world_run(w, 9 * NSEC_PER_SEC);
 	assert_int_equal(world_stats(w).remote_failures, 1);
 	assert_int_equal(world_said(w, "no answer to UNMAP"), 1);

@@ -691,6 +691,8 @@ new__refuses_bad_configs(void **state)
 	REFUSED(retry_ns, 0);
 	REFUSED(retry_max_ns, 0);
 	REFUSED(refill_rate, SLAB_REFILL_RATE_MAX + 1);
+	REFUSED(migrate_rate, SLAB_REFILL_RATE_MAX + 1);
+	REFUSED(migrate, true); /* at which rate? */
 	REFUSED(size_bytes, 0);
 	REFUSED(slab_bytes, 12345);
 	REFUSED(buffer_bytes, PAGE_BYTES);

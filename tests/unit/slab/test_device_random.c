@@ -20,6 +20,8 @@ struct run {
 	uint64_t size_bytes;
 	uint64_t hot_bytes; /* requests prefer this much of the front */
 	bool backup_faults;
+	uint32_t evictions;    /* in 100 steps */
+	uint32_t fewer_faults; /* likewise */
 	bool is_taken; /* a daemon took memory back without a word: found out at the next access */
 	bool mute[WORLD_DAEMONS_MAX];
 };
@@ -110,7 +112,8 @@ evict_any(struct run *r, uint32_t n_daemons)
 
 	if (rnd(r, 3) == 0) {
 		(void)slab_evict_begin(world_device(r->w),
-				       rnd(r, (uint32_t)(r->size_bytes / SLAB_BYTES_MIN)));
+				       rnd(r, (uint32_t)(r->size_bytes / SLAB_BYTES_MIN)),
+				       rnd(r, 2) ? 0 : 1 + rnd(r, 1000) * NSEC_PER_MSEC);
 	} else if (s && rnd(r, 4) == 0) {
 		r->is_taken = true;
 		fake_daemon_revoke(s);
@@ -175,7 +178,8 @@ step_any(struct run *r)
 		return;
 	case 1:
 	case 2:
-		(void)fake_net_step_random(world_net(r->w));
+		for (uint32_t n = r->evictions ? 1 + rnd(r, 8) : 1; n > 0; n--)
+			(void)fake_net_step_random(world_net(r->w));
 		return;
 	case 3:
 		if (fake_backup_pending(fb) > 0)
@@ -232,11 +236,14 @@ run_seed(uint64_t seed)
 	c.slabs_per_daemon = 1 + rnd(&r, 4);
 	c.ack = rnd(&r, 2) ? SLAB_ACK_REMOTE : SLAB_ACK_BOTH;
 	c.refill_rate = rnd(&r, 2) ? 0 : UINT64_C(1) << (16 + rnd(&r, 12));
+	c.migrate_rate = rnd(&r, 3) ? UINT64_C(1) << (18 + rnd(&r, 12)) : 0;
 	c.can_zero = rnd(&r, 2);
 	c.can_discard = rnd(&r, 2);
 	c.psk = rnd(&r, 2) ? "a secret of enough length" : NULL;
 	c.daemon_psk = c.psk;
 	r.backup_faults = rnd(&r, 2);
+	r.evictions = rnd(&r, 2) ? 0 : 1 + rnd(&r, 4);
+	r.fewer_faults = r.evictions ? rnd(&r, 3) : 0;
 	r.size_bytes = c.n_slabs * SLAB_BYTES_MIN;
 	r.hot_bytes = BLOCK_BYTES * (1 + rnd(&r, 4));
 	r.w = world_new(&c);
@@ -248,8 +255,10 @@ run_seed(uint64_t seed)
 
 		if (what < 30)
 			submit_any(&r);
-		else if (what < 32)
+		else if (what < 32 - r.fewer_faults)
 			fault_any(&r, c.n_daemons);
+		else if (what < 32 + r.evictions)
+			evict_any(&r, c.n_daemons);
 		else
 			step_any(&r);
 		world_assert_right(r.w);

@@ -128,6 +128,8 @@ world_new(const struct world_config *config)
 		.retry_ns = 100 * NSEC_PER_MSEC,
 		.retry_max_ns = NSEC_PER_SEC,
 		.refill_rate = config->refill_rate,
+		.migrate = config->migrate_rate > 0,
+		.migrate_rate = config->migrate_rate,
 		.hot_slab = config->hot_slab,
 		.alpha = 0.2,
 		.period_ns = NSEC_PER_SEC,
@@ -428,6 +430,21 @@ world_check_backup(struct world *w)
 			assert(oracle_allows(w->oracle, UINT64_MAX, bytes + at, at, SECTOR_BYTES));
 }
 
+/* A copy of @page that a read may take. */
+static void
+check_copy(struct world *w, uint32_t daemon, uint32_t block, uint32_t page)
+{
+	const struct arena *a = &w->dev->arena;
+	const uint8_t *memory =
+		fake_daemon_memory(&w->daemons[daemon], arena_slab_of_block(a, block));
+
+	assert(memory);
+	memory += (size_t)(block % a->slab_blocks) * BLOCK_BYTES + (size_t)page * PAGE_BYTES;
+	assert(oracle_allows(w->oracle, UINT64_MAX, memory,
+			     (uint64_t)block * BLOCK_BYTES + (uint64_t)page * PAGE_BYTES,
+			     PAGE_BYTES)); /* invariant 2 */
+}
+
 void
 world_check_remote(struct world *w)
 {
@@ -435,53 +452,85 @@ world_check_remote(struct world *w)
 
 	for (uint32_t block = 0; block < a->n_blocks; block++) {
 		const uint32_t slab = arena_slab_of_block(a, block);
-		const struct arena_slab *s = &a->slabs[slab];
-		const uint8_t *memory;
+		const struct migration *m = migration_of(w->dev, slab);
+		uint32_t pages = slab_readable_pages(w->dev, block);
 
-		if (!slab_is_readable(w->dev, slab) || a->blocks[block].remote == 0)
-			continue;
-		memory = fake_daemon_memory(&w->daemons[s->daemon], slab);
-		assert(memory);
-		memory += (size_t)(block % a->slab_blocks) * BLOCK_BYTES;
-		for (uint32_t page = 0; page < BLOCK_PAGES; page++)
-			if (a->blocks[block].remote & 1u << page)
-				assert(oracle_allows(
-					w->oracle, UINT64_MAX, memory + (size_t)page * PAGE_BYTES,
-					(uint64_t)block * BLOCK_BYTES + (uint64_t)page * PAGE_BYTES,
-					PAGE_BYTES)); /* invariant 2 */
+		for (; pages != 0; pages &= pages - 1) {
+			const uint32_t page = (uint32_t)__builtin_ctz(pages);
+
+			if (slab_at_home(w->dev, block) & 1u << page)
+				check_copy(w, a->slabs[slab].daemon, block, page);
+			if (m && m->at_old[block % a->slab_blocks] & 1u << page)
+				check_copy(w, m->old.daemon, block, page);
+		}
 	}
 }
 
-static bool
-is_counted(const struct slab_device *d, uint32_t slab, const struct piece *p)
-{
-	return piece_slab(p) == slab && p->generation == d->arena.slabs[slab].generation;
-}
-
 static uint32_t
-ops_in_flight(const struct slab_device *d, uint32_t slab)
+ops_in_flight(const struct slab_device *d, uint32_t slab, uint32_t generation)
 {
 	uint32_t n = 0;
 
 	for (uint32_t i = 0; i < d->n_remotes; i++)
 		for (struct list *pos = d->remotes[i].ops.next; pos != &d->remotes[i].ops;
-		     pos = pos->next)
-			if (is_counted(d, slab, container_of(pos, struct piece, remote_node)))
-				n++;
+		     pos = pos->next) {
+			const struct piece *p = container_of(pos, struct piece, remote_node);
+
+			n += piece_slab(p) == slab && p->generation == generation;
+		}
 	return n;
 }
 
 static uint32_t
-unsafe_writes(const struct slab_device *d, uint32_t slab)
+unsafe_writes(const struct slab_device *d, uint32_t slab, uint32_t generation)
 {
 	uint32_t n = 0;
 
-	for (uint32_t i = 0; i < d->arena.n_buffer_pages; i++)
+	for (uint32_t i = 0; i < d->arena.n_buffer_pages && generation != 0; i++)
 		if (!list_is_linked(&d->pieces[i].free_node) &&
-		    d->pieces[i].unsafe_generation == d->arena.slabs[slab].generation &&
-		    d->pieces[i].unsafe_generation != 0 && piece_slab(&d->pieces[i]) == slab)
+		    d->pieces[i].unsafe_generation == generation &&
+		    piece_slab(&d->pieces[i]) == slab)
 			n++;
 	return n;
+}
+
+static void
+check_migration(const struct slab_device *d, const struct migration *m)
+{
+	uint32_t n_unmoved = 0;
+
+	for (uint32_t i = 0; i < d->arena.slab_blocks; i++) {
+		const struct arena_block *b = &d->arena.blocks[m->slab * d->arena.slab_blocks + i];
+
+		assert(((m->at_old[i] | m->at_new[i]) & ~b->remote) == 0);
+		n_unmoved += (uint32_t)__builtin_popcount(b->remote & ~m->at_new[i]);
+	}
+	assert(m->n_unmoved == n_unmoved);
+	if (m->is_old_lost)
+		return;
+	assert(m->n_ops == ops_in_flight(d, m->slab, m->old.generation));
+	assert(m->n_unsafe == unsafe_writes(d, m->slab, m->old.generation));
+}
+
+static void
+check_pages(const struct slab_device *d, uint32_t slab)
+{
+	const struct arena_slab *s = &d->arena.slabs[slab];
+	uint32_t n_remote = 0, n_degraded = 0, n_lost = 0;
+
+	for (uint32_t i = 0; i < d->arena.slab_blocks; i++) {
+		const uint32_t block = slab * d->arena.slab_blocks + i;
+		const struct arena_block *b = &d->arena.blocks[block];
+		const uint32_t readable = slab_readable_pages(d, block);
+
+		n_remote += (uint32_t)__builtin_popcount(b->remote);
+		n_lost += (uint32_t)__builtin_popcount(b->remote & ~readable);
+		n_degraded += (uint32_t)__builtin_popcount(readable & ~b->backup &
+							   ~order_acked_pages(&d->order, block));
+	}
+	assert(d->runs[slab].pages_remote == n_remote);
+	assert(s->pages_lost == n_lost);
+	assert(s->pages_degraded == n_degraded);
 }
 
 void
@@ -491,14 +540,13 @@ world_check_counters(const struct world *w)
 
 	for (uint32_t slab = 0; slab < d->arena.n_slabs; slab++) {
 		const struct slab_run *run = &d->runs[slab];
-		uint32_t pages_remote = 0;
+		const uint32_t generation = d->arena.slabs[slab].generation;
 
-		for (uint32_t i = 0; i < d->arena.slab_blocks; i++)
-			pages_remote += (uint32_t)__builtin_popcount(
-				d->arena.blocks[slab * d->arena.slab_blocks + i].remote);
-		assert(run->pages_remote == pages_remote);
-		assert(run->n_ops == ops_in_flight(d, slab));
-		assert(run->n_unsafe == unsafe_writes(d, slab));
+		check_pages(d, slab);
+		if (migration_of(d, slab))
+			check_migration(d, migration_of(d, slab));
+		assert(run->n_ops == ops_in_flight(d, slab, generation));
+		assert(run->n_unsafe == unsafe_writes(d, slab, generation));
 		if (d->n_in_use == 0)
 			assert(run->n_unsafe == 0 && run->n_ops == 0);
 	}

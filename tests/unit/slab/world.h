@@ -31,7 +31,8 @@ struct world_config {
 	uint32_t max_portals;
 	enum slab_ack ack;
 	uint64_t refill_rate;
-	uint64_t hedge_ns; /* these three: 0: off */
+	uint64_t migrate_rate; /* 0: no migration */
+	uint64_t hedge_ns;     /* these three: 0: off */
 	uint64_t probe_ns;
 	uint64_t control_timeout_ns;
 	bool can_zero;
