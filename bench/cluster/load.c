@@ -9,9 +9,10 @@
 #include "sim/guard.h"
 #include "world.h"
 
-#define TICK_NS (NSEC_PER_SEC / 2)
-/* Of the monitor's period, 1 s. */
-#define TICKS_PER_PERIOD 2u
+/* Also the period of the daemon's monitor. */
+#define TICK_NS NSEC_PER_SEC
+/* Pieces of a slab that wait for buffers at most. */
+#define DUE_MAX 4.0F
 /* From the start of a container until it has touched its working set. */
 #define RAMP_S 60.0
 #define LIFE_MIN_S 300u
@@ -130,11 +131,13 @@ container_page(struct container *c, uint64_t now_ns)
 	for (uint32_t i = 0; i < n; i++) {
 		struct swap_slab *s = &c->slabs[i];
 
-		for (s->due += s->pieces_per_second * 0.5F; s->due >= 1; s->due--) {
+		s->due += s->pieces_per_second;
+		while (s->due >= 1 && page_io(c->machine, s)) {
+			s->due--;
 			l->n_pieces++;
-			if (!page_io(c->machine, s))
-				l->n_starved++;
 		}
+		l->n_starved += s->due >= 1;
+		s->due = s->due < DUE_MAX ? s->due : DUE_MAX;
 	}
 }
 
@@ -175,7 +178,7 @@ slabs_take(struct container *c)
 		/* Few are colder than HotSlab (20 pages a second); a piece is 32 pages. */
 		c->slabs[i] = (struct swap_slab){
 			.slab = (uint8_t)slab,
-			.pieces_per_second = 0.5F - (float)log(1 - uniform(w, 0, 1)),
+			.pieces_per_second = 0.55F - 0.45F * (float)log(1 - uniform(w, 0, 1)),
 			.due = (float)uniform(w, 0, 1),
 		};
 	}
@@ -257,8 +260,7 @@ tick_cb(struct sim_event *ev)
 	}
 	trims_submit(m);
 	m->used_gib = used;
-	if (m->n_ticks++ % TICKS_PER_PERIOD == 0)
-		machine_tell_memory(m);
+	machine_tell_memory(m);
 	sim_clock_at(clock, ev, clock->now_ns + TICK_NS);
 }
 

@@ -46,7 +46,7 @@ struct load {
 	uint64_t n_started;
 	uint64_t n_unplaced; /* no machine had room: tried again later */
 	uint64_t n_pieces;
-	uint64_t n_starved; /* the device had no buffer */
+	uint64_t n_starved; /* times that a slab's page I/O had to wait for a buffer */
 };
 
 void load_init(struct world *w);

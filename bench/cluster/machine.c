@@ -20,14 +20,7 @@
 #define FILL_NS (400 * NSEC_PER_MSEC)
 #define ZERO_NS (100 * NSEC_PER_MSEC)
 #define DROP_NS (20 * NSEC_PER_MSEC)
-#define DISK_WRITE_NS (1 * NSEC_PER_MSEC)
-#define DISK_READ_NS (4 * NSEC_PER_MSEC)
-
-struct disk_op {
-	struct sim_event ev;
-	struct machine *machine;
-	struct backup_op *op;
-};
+#define DISK_NS (1 * NSEC_PER_MSEC)
 
 static struct machine *
 of_backup(struct backup *b)
@@ -50,16 +43,21 @@ n_asked(const struct host *h)
 
 /* --- the disk --- */
 
+/* What came since the disk began is done with it: a disk with a cache and a deep queue. */
 static void
 disk_cb(struct sim_event *ev)
 {
-	struct disk_op *o = container_of(ev, struct disk_op, ev);
-	struct machine *m = o->machine;
-	struct backup_op *op = o->op;
+	struct machine *m = container_of(ev, struct machine, disk_ev);
+	struct list done, *node;
 
-	free(o);
+	list_init(&done);
+	list_splice_tail(&done, &m->disk_ops);
 	guard_enter();
-	op->done(op, 0);
+	while ((node = list_pop_head(&done)) != NULL) {
+		struct backup_op *op = container_of(node, struct backup_op, node);
+
+		op->done(op, 0);
+	}
 	guard_leave();
 	host_touch(&m->device_host);
 }
@@ -68,14 +66,10 @@ static void
 disk_submit(struct backup *b, struct backup_op *op)
 {
 	struct machine *m = of_backup(b);
-	struct sim_clock *clock = &m->world->clock;
-	const uint64_t ns = op->kind == BACKUP_OP_READ ? DISK_READ_NS : DISK_WRITE_NS;
-	struct disk_op *o = guard_alloc(sizeof(*o));
 
-	o->ev.fire = disk_cb;
-	o->machine = m;
-	o->op = op;
-	sim_clock_at(clock, &o->ev, clock->now_ns + rng_between(&m->world->rng, ns / 2, 2 * ns));
+	list_add_tail(&m->disk_ops, &op->node);
+	if (!sim_event_is_queued(&m->disk_ev))
+		net_after(m->world, &m->disk_ev, DISK_NS / 2, 2 * DISK_NS);
 }
 
 static bool
@@ -403,6 +397,8 @@ device_init(struct machine *m)
 	host_init(&m->device_host, w, m->index, device_turn);
 	m->device_host.heard = device_heard;
 	m->backup.ops = &disk_ops;
+	m->disk_ev.fire = disk_cb;
+	list_init(&m->disk_ops);
 	m->is_wide = m->index == 0 && w->opt.is_wide;
 	c.n_portals = m->is_wide ? w->opt.n_machines - 1 : w->opt.n_portals;
 	portals = portals_choose(m, c.n_portals);

@@ -39,7 +39,6 @@ struct machine {
 	char address[12];
 	bool is_wide;		  /* its device knows every daemon */
 	struct sim_event tick_ev; /* of its load */
-	uint32_t n_ticks;
 
 	/* What its containers do; load.c's. */
 	struct list containers;
@@ -52,7 +51,9 @@ struct machine {
 	struct slab_device *device;
 	struct backend *be;
 	struct backup backup;
-	struct arena arena; /* where the slabs' states are */
+	struct sim_event disk_ev;
+	struct list disk_ops; /* struct backup_op */
+	struct arena arena;   /* where the slabs' states are */
 	uint64_t mapping_since_ns[DEVICE_SLABS];
 	uint32_t n_asked;   /* QUERY_MEM and MAP up to the last turn */
 	uint32_t n_mapping; /* slabs that are being placed */
