@@ -13,6 +13,8 @@
 	.offset = offsetof(struct daemon_file_config, f),                                          \
 	.field_bytes = sizeof(((struct daemon_file_config *)NULL)->f)
 
+static const char *const yes_words[] = {"no", "yes", NULL};
+
 static const struct ini_key daemon_keys[] = {
 	{"daemon", "listen", INI_LIST, FIELD(listen), .min = 1, .max = 8,
 	 .allowed = CONFIG_PORTAL_LISTEN_ALLOWED},
@@ -37,6 +39,7 @@ static const struct ini_key daemon_keys[] = {
 	 .max = 60000, .unit = "ms"},
 	{"memory", "psi_limit", INI_NUMBER, FIELD(psi_limit), .def = "10", .min = 1, .max = 100,
 	 .unit = "%"},
+	{"memory", "huge_pages", INI_WORD, FIELD(huge_pages), .def = "no", .words = yes_words},
 	{"eviction", "extra_choices", INI_NUMBER, FIELD(extra_choices), .def = "2", .min = 0,
 	 .max = 64},
 	{"eviction", "deadline_ms", INI_NUMBER, FIELD(evict_deadline_ms), .def = "1500", .min = 10,

@@ -29,7 +29,8 @@ struct daemon_file_config {
 	uint64_t headroom_bytes;       /* UINT64_MAX: not given, a part of what the host has */
 	uint32_t beta_milli;	       /* thousandths, 1 to 1000 */
 	uint32_t period_ms;
-	uint32_t psi_limit; /* percent */
+	uint32_t psi_limit;  /* percent */
+	uint32_t huge_pages; /* not 0: the machine's reserved ones, for shm */
 	/* [eviction] */
 	uint32_t extra_choices;
 	uint32_t evict_deadline_ms;

@@ -46,3 +46,14 @@ host_limits_lock_bytes(void)
 		return UINT64_MAX;
 	return limit.rlim_cur;
 }
+
+void
+host_limits_raise_files(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &limit);
+}

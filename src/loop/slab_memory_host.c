@@ -38,6 +38,7 @@ struct slab_memory_host {
 	uint32_t slot_count;
 	struct tp *tps[SLAB_MEMORY_HOST_TPS_MAX];
 	size_t tp_count;
+	bool huge_pages;
 	struct tp *allocator; /* the transport that lends only memory of its own, or NULL */
 	/* the helper thread's */
 	bool lock_warned;
@@ -135,7 +136,7 @@ allocate(struct slot *s)
 	/* What clients that are gone for us still keep is of the same memory. */
 	if (tp_memory_held(h->allocator) + (h->filled + 1) * h->slab_bytes > most)
 		return -EBUSY;
-	r = tp_memory_new(h->allocator, h->slab_bytes, &base);
+	r = tp_memory_new(h->allocator, h->slab_bytes, h->huge_pages, &base);
 	if (r == 0)
 		s->base = base;
 	return r;
@@ -286,6 +287,12 @@ slab_memory_host_new(struct worker *worker, uint64_t slab_bytes, uint32_t slots,
 	}
 	*ret_memory = &h->memory;
 	return 0;
+}
+
+void
+slab_memory_host_use_huge_pages(struct slab_memory *m)
+{
+	host_of(m)->huge_pages = true;
 }
 
 struct slab_memory *

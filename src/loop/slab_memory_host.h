@@ -27,6 +27,9 @@ struct worker;
  */
 int slab_memory_host_new(struct worker *worker, uint64_t slab_bytes, uint32_t slots,
 			 struct tp *const *tps, size_t tp_count, struct slab_memory **ret_memory);
+/* Before the first request: what a transport allocates comes from the machine's reserved huge
+ * pages as long as there are some. */
+void slab_memory_host_use_huge_pages(struct slab_memory *memory);
 /* No request is outstanding.  Slabs that could not be dropped stay mapped for ever.
  * NULL is a no-op.  Returns NULL. */
 struct slab_memory *slab_memory_host_free(struct slab_memory *m);

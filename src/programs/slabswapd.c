@@ -425,6 +425,8 @@ start_core(struct app *app)
 	if (r == 0)
 		r = epoch_page_new(config.epoch, tps, tp_count, &app->epoch_page);
 	config.epoch_region_arg = app->epoch_page;
+	if (r == 0 && file->huge_pages)
+		slab_memory_host_use_huge_pages(app->memory);
 	if (r == 0)
 		r = daemon_new(&config, app->memory, &app->daemon);
 	explicit_bzero(&config.psk, sizeof(config.psk));
@@ -454,6 +456,7 @@ start(struct app *app)
 	warn_of_limits(app);
 	warn_of_cycle();
 	set_oom_score();
+	host_limits_raise_files();
 	r = log_ring_start();
 	if (r < 0)
 		return log_err_errno(-r, "cannot start the thread of the log");

@@ -16,6 +16,7 @@
 #include "common/log.h"
 #include "transport/shm_conn.h"
 #include "transport/shm_grant.h"
+#include "transport/shm_packet.h"
 #include "transport/shm_tp.h"
 
 #define CHECK_SECONDS 0.25
@@ -78,8 +79,10 @@ shm_holder_keep(struct tp_conn *conn)
 
 	if (bytes == 0 || shm->is_stopping || is_gone(conn->fd))
 		return false;
-	/* An honest client sees our end and closes. */
-	(void)shutdown(conn->fd, SHUT_WR);
+	/* An honest client sees our end and closes.  Only a socket that we have not shut down
+	 * ourselves tells of that for sure: who does not read is told in the other way. */
+	if (shm_packet_bye(conn) < 0)
+		(void)shutdown(conn->fd, SHUT_WR);
 	conn->holder = NULL;
 	h->fd = conn->fd;
 	h->bytes = bytes;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Huge pages: a memfd of the machine's reserved ones if there are enough, else an
- * aligned one that the kernel may back with them (shmem_enabled).
+ * Huge pages: a memfd of the machine's reserved ones where that is wanted and there are
+ * enough, else an aligned one that the kernel may back with them (shmem_enabled).
  */
 #include "transport/shm_memory.h"
 
@@ -89,7 +89,7 @@ err_close:
 }
 
 int
-shm_memory_new(struct tp *tp, size_t length_bytes, void **ret_base)
+shm_memory_new(struct tp *tp, size_t length_bytes, bool huge, void **ret_base)
 {
 	struct shm_tp *shm = container_of(tp, struct shm_tp, tp);
 	struct shm_memory *m;
@@ -101,7 +101,7 @@ shm_memory_new(struct tp *tp, size_t length_bytes, void **ret_base)
 	if (!m)
 		return -ENOMEM;
 	m->length_bytes = length_bytes;
-	if (length_bytes % HUGE_PAGE_BYTES == 0)
+	if (huge && length_bytes % HUGE_PAGE_BYTES == 0)
 		r = create(length_bytes, MFD_HUGETLB | HUGE_PAGE_FLAG, m);
 	if (r < 0)
 		r = create(length_bytes, 0, m);

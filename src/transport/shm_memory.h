@@ -34,7 +34,7 @@ struct tp_region {
 	atomic_bool is_spent;
 };
 
-int shm_memory_new(struct tp *tp, size_t length_bytes, void **ret_base);
+int shm_memory_new(struct tp *tp, size_t length_bytes, bool huge, void **ret_base);
 void shm_memory_free(struct tp *tp, void *base);
 
 int shm_region_register(struct tp *tp, void *base, size_t length_bytes, enum tp_lend lend,

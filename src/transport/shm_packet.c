@@ -92,6 +92,8 @@ take_frame_up(struct tp_conn *conn, const struct shm_frame *f, struct packet *p)
 		shm_map_add(conn, f->rkey, f->value, p->fds[0]);
 	} else if (f->kind == SHM_FRAME_REVOKE && conn->is_client) {
 		shm_map_revoke(conn, f->rkey);
+	} else if (f->kind == SHM_FRAME_BYE && conn->is_client) {
+		shm_conn_end(conn, 0);
 	} else if (f->kind == SHM_FRAME_REVOKED && !conn->is_client) {
 		shm_grant_answered(conn, f->rkey);
 	} else {
@@ -325,13 +327,22 @@ shm_packet_flush(struct tp_conn *conn)
 		conn->tx.is_broken = true; /* its last words may still be unread */
 }
 
+int
+shm_packet_bye(struct tp_conn *conn)
+{
+	const struct shm_frame f = {.kind = SHM_FRAME_BYE};
+
+	return send_frame(conn, &f, -1);
+}
+
 void
 shm_packet_farewell(struct tp_conn *conn)
 {
 	struct packet p;
 	int i;
 
-	if (!conn->tx.is_broken && send_preamble(conn) == 0)
+	if (!conn->tx.is_broken && send_preamble(conn) == 0 &&
+	    (!conn->is_client || send_revocations(conn) == 0))
 		(void)send_messages(conn);
 	for (i = 0; i < PACKETS_THROWN_AWAY && receive(conn->fd, &p) > 0; i++)
 		close_fds(&p);

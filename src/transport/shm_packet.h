@@ -27,4 +27,7 @@ void shm_packet_flush(struct tp_conn *conn);
  * else the peer would see a reset instead of them. */
 void shm_packet_farewell(struct tp_conn *conn);
 
+/* The end without the end of the socket.  Returns 0 or -errno. */
+int shm_packet_bye(struct tp_conn *conn);
+
 #endif /* TRANSPORT_SHM_PACKET_H */

@@ -135,7 +135,7 @@ struct tp_ops {
 	void (*free)(struct tp *tp);
 
 	/* All four or none; see tp_memory_new(). */
-	int (*memory_new)(struct tp *tp, size_t length_bytes, void **ret_base);
+	int (*memory_new)(struct tp *tp, size_t length_bytes, bool huge, void **ret_base);
 	void (*memory_free)(struct tp *tp, void *base);
 	bool (*region_is_spent)(const struct tp_region *region);
 	uint64_t (*memory_held)(struct tp *tp);
@@ -316,12 +316,13 @@ tp_has_memory(const struct tp *tp)
 
 /*
  * tp_memory_new - zeroed memory that @tp can lend, every page of it present; other
- * transports may register it too.  Any thread.  Returns 0, -EINVAL, or -ENOMEM, -EMFILE.
+ * transports may register it too.  @huge: of the machine's reserved huge pages, if
+ * there are enough.  Any thread.  Returns 0, -EINVAL, or -ENOMEM, -EMFILE.
  */
 static inline int
-tp_memory_new(struct tp *tp, size_t length_bytes, void **ret_base)
+tp_memory_new(struct tp *tp, size_t length_bytes, bool huge, void **ret_base)
 {
-	return tp->ops->memory_new(tp, length_bytes, ret_base);
+	return tp->ops->memory_new(tp, length_bytes, huge, ret_base);
 }
 
 /* No region has it any more.  Any thread. */

@@ -30,6 +30,7 @@ static const struct {
 	[SHM_FRAME_GRANT] = {.is_known = true, .has_rkey = true, .has_value = true, .n_fds = 1},
 	[SHM_FRAME_REVOKE] = {.is_known = true, .has_rkey = true},
 	[SHM_FRAME_REVOKED] = {.is_known = true, .has_rkey = true},
+	[SHM_FRAME_BYE] = {.is_known = true},
 };
 
 void

@@ -11,6 +11,7 @@
  *     MESSAGE                <->    MESSAGE
  *                                   <- GRANT {rkey, length} and one descriptor
  *     REVOKED {rkey}         ->     <- REVOKE {rkey}
+ *                                   <- BYE
  */
 #ifndef WIRE_SHM_FRAME_H
 #define WIRE_SHM_FRAME_H
@@ -30,6 +31,7 @@ enum shm_frame_kind {
 	SHM_FRAME_GRANT,
 	SHM_FRAME_REVOKE,
 	SHM_FRAME_REVOKED,
+	SHM_FRAME_BYE, /* the daemon's end, when the client still has something of it */
 };
 
 struct shm_frame {

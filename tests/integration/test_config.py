@@ -54,7 +54,8 @@ DAEMON_BAD = [
     ("memory", "max_per_client", "128M", "[memory] max_per_client = 128M: more than max; allowed: max or less"),
     ("memory", "headroom", "-1", "[memory] headroom = -1: not a size; allowed: 0 to 16T, with unit K, M, G or T"),
     ("memory", "reserve", "8G", "[memory] reserve = 8G: unknown key; allowed: max, max_per_client, headroom, beta, "
-     "period_ms or psi_limit"),
+     "period_ms, psi_limit or huge_pages"),
+    ("memory", "huge_pages", "always", "[memory] huge_pages = always: unknown word; allowed: no or yes"),
     ("daemon", "psk_file", "{dir}/open", "psk_file = {dir}/open: open to group or others (mode 0644); allowed: "),
 ]
 

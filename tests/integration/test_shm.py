@@ -18,7 +18,7 @@ from device import MIB, Daemon, Device, Load
 from test_daemon import CTL, CTL_MAGIC, HELLO, MAP, PING, PONG, UNMAP, UNMAPPED, WELCOME
 
 MEMORY = {"max": "64M"}
-PREAMBLE, MESSAGE, GRANT, REVOKE, REVOKED = range(1, 6)
+PREAMBLE, MESSAGE, GRANT, REVOKE, REVOKED, BYE = range(1, 7)
 FRAME = struct.Struct("<IHHIIQ")
 FRAME_MAGIC = 0x4d535353
 F_ADD_SEALS, F_GET_SEALS, F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_WRITE = 1033, 1034, 1, 2, 4, 8
@@ -260,6 +260,8 @@ class Client(test_daemon.Client):
                 access = mmap.PROT_READ | (0 if seals & F_SEAL_WRITE else mmap.PROT_WRITE)
                 self.maps[rkey] = mmap.mmap(fds[0], value, mmap.MAP_SHARED, access)
                 os.close(fds[0])
+            elif kind == BYE:
+                raise test_daemon.Closed
             elif kind != REVOKE:
                 return kind, rkey, value, payload
             elif not self.is_mute:

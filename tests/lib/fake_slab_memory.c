@@ -146,6 +146,8 @@ complete(struct fake_slab_memory *f, struct slot *s, int status)
 		status = zero(f, s);
 	else if (status == 0)
 		status = drop(f, s);
+	else if (status == -ENOMEM && s->request == SLAB_MEMORY_ZERO)
+		(void)drop(f, s); /* its memory was to be replaced */
 	f->done(f->arg, s->request, (uint32_t)(s - f->slots), status);
 }
 

@@ -119,7 +119,7 @@ static void
 make_slab(struct tp *tp, struct slab *slab)
 {
 	if (tp_has_memory(tp))
-		CHECK_INT(tp_memory_new(tp, slab->length_bytes, &slab->memory), 0);
+		CHECK_INT(tp_memory_new(tp, slab->length_bytes, false, &slab->memory), 0);
 	else
 		slab->memory = map_memory(slab->length_bytes);
 	CHECK_INT(tp_region_register(tp, slab->memory, slab->length_bytes, TP_LEND, &slab->region),

@@ -469,13 +469,15 @@ daemon__good(void **state)
 	assert_int_equal(c->beta_milli, 200);
 	assert_int_equal(c->period_ms, 1000);
 	assert_int_equal(c->psi_limit, 10);
+	assert_int_equal(c->huge_pages, 0);
 	assert_int_equal(c->extra_choices, 2);
 	assert_int_equal(c->evict_deadline_ms, 1500);
 	assert_int_equal(c->stop_timeout_ms, 10000);
 	check_good(f, false,
 		   "[daemon]\nlisten = rdma:0.0.0.0:9400, shm:/run/d.sock\nmax_clients = 2\n"
 		   "slab_size = 1M\n[memory]\nmax = 3M\nmax_per_client = 2M\nheadroom = 0\n"
-		   "beta = 0.001\nperiod_ms = 10\npsi_limit = 100\n[eviction]\nextra_choices = 0\n"
+		   "beta = 0.001\nperiod_ms = 10\npsi_limit = 100\nhuge_pages = "
+		   "yes\n[eviction]\nextra_choices = 0\n"
 		   "deadline_ms = 10\n");
 	assert_int_equal(c->extra_choices, 0);
 	assert_int_equal(c->evict_deadline_ms, 10);
@@ -483,6 +485,7 @@ daemon__good(void **state)
 	assert_int_equal(c->beta_milli, 1);
 	assert_int_equal(c->period_ms, 10);
 	assert_int_equal(c->psi_limit, 100);
+	assert_int_equal(c->huge_pages, 1);
 	assert_int_equal(c->listen.count, 2);
 	assert_int_equal(c->max_clients, 2);
 	assert_int_equal(c->max_per_client_bytes, 2 * MIB);

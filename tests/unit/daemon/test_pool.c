@@ -215,6 +215,28 @@ zero__failed_loses_the_slab(void **state)
 	assert_null(pool_take(w->pool, NULL, 1, SLOTS, 1));
 }
 
+/* Memory that cannot be lent again was given back, and none came instead: as a FILL that failed. */
+static void
+zero__without_memory_empties_the_slot(void **state)
+{
+	struct world *w = *state;
+	struct pool_slab *s;
+
+	fill(w);
+	s = pool_take(w->pool, NULL, 0, 0, 1);
+	pool_reclaim(w->pool, s);
+	assert_true(fake_slab_memory_step(w->memory, -ENOMEM));
+	assert_int_equal(s->state, POOL_SLAB_EMPTY);
+	assert_int_equal(w->failed, 1);
+	assert_int_equal(w->failed_request, SLAB_MEMORY_FILL);
+	advance(w, 1000);
+	assert_int_equal(fake_slab_memory_pending(w->memory), 0);
+	advance(w, w->next_ns);
+	assert_int_equal(fake_slab_memory_pending_of(w->memory, SLAB_MEMORY_FILL), 1);
+	fake_slab_memory_run(w->memory);
+	assert_int_equal(pool_count(w->pool, POOL_SLAB_FREE), SLOTS);
+}
+
 /* Slabs of nobody go, those to be zeroed first; what is lent stays and counts as beyond the target. */
 static void
 target__lower(void **state)
@@ -352,6 +374,7 @@ main(void)
 		TEST(reclaim__zeroes_before_free),
 		TEST(reclaim__zeroing_comes_before_filling),
 		TEST(zero__failed_loses_the_slab),
+		TEST(zero__without_memory_empties_the_slot),
 		TEST(target__lower),
 		TEST(target__higher),
 		TEST(target__lower_while_filling),

@@ -29,6 +29,11 @@ struct spy_tp {
 	unsigned regions;
 	int refuse_register;
 	int refuse_release;
+	/* of a lender */
+	unsigned memories;
+	bool refuse_memory;
+	bool is_spent;
+	uint64_t held_bytes;
 };
 
 struct spy_region {
@@ -82,6 +87,51 @@ static const struct tp_ops SPY_OPS = {
 	.region_release = spy_release,
 };
 
+/* A transport that lends only memory of its own, once. */
+static int
+lender_memory_new(struct tp *tp, size_t length_bytes, bool huge, void **ret_base)
+{
+	struct spy_tp *spy = container_of(tp, struct spy_tp, tp);
+	void *p = mmap(NULL, length_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		       0);
+
+	(void)huge;
+	if (spy->refuse_memory || p == MAP_FAILED)
+		return -EMFILE;
+	spy->memories++;
+	*ret_base = p;
+	return 0;
+}
+
+static void
+lender_memory_free(struct tp *tp, void *base)
+{
+	container_of(tp, struct spy_tp, tp)->memories--;
+	assert_int_equal(munmap(base, SLAB_BYTES), 0);
+}
+
+static bool
+lender_region_is_spent(const struct tp_region *region)
+{
+	return container_of(tp_of(region), struct spy_tp, tp)->is_spent;
+}
+
+static uint64_t
+lender_memory_held(struct tp *tp)
+{
+	return container_of(tp, struct spy_tp, tp)->held_bytes;
+}
+
+static const struct tp_ops LENDER_OPS = {
+	.name = "lender",
+	.region_register = spy_register,
+	.region_release = spy_release,
+	.memory_new = lender_memory_new,
+	.memory_free = lender_memory_free,
+	.region_is_spent = lender_region_is_spent,
+	.memory_held = lender_memory_held,
+};
+
 static void
 done_cb(void *arg, enum slab_memory_request request, uint32_t slot, int status)
 {
@@ -94,14 +144,14 @@ done_cb(void *arg, enum slab_memory_request request, uint32_t slot, int status)
 }
 
 static int
-set_up(void **state)
+set_up_with(void **state, const struct tp_ops *second)
 {
 	static struct world w;
 	struct tp *tps[TPS];
 
 	w = (struct world){.loop = ev_loop_new(EVFLAG_AUTO)};
 	for (unsigned i = 0; i <= TPS; i++)
-		w.tps[i].tp.ops = &SPY_OPS;
+		w.tps[i].tp.ops = i == 1 ? second : &SPY_OPS;
 	for (unsigned i = 0; i < TPS; i++)
 		tps[i] = &w.tps[i].tp;
 	assert_int_equal(worker_new(w.loop, &w.worker), 0);
@@ -109,6 +159,18 @@ set_up(void **state)
 	w.memory->ops->set_done(w.memory, done_cb, &w);
 	*state = &w;
 	return 0;
+}
+
+static int
+set_up(void **state)
+{
+	return set_up_with(state, &SPY_OPS);
+}
+
+static int
+set_up_lender(void **state)
+{
+	return set_up_with(state, &LENDER_OPS);
 }
 
 static int
@@ -258,6 +320,57 @@ new__more_than_the_address_space(void **state)
 	assert_null(slab_memory_host_free(NULL));
 }
 
+/* What was lent once is given back, and other memory takes its place; what was not is zeroed. */
+static void
+zero__replaces_what_is_spent(void **state)
+{
+	struct world *w = *state;
+	uint8_t *before;
+
+	request(w, SLAB_MEMORY_FILL, ALL, 0);
+	assert_int_equal(w->tps[1].memories, SLOTS);
+	before = bytes_of(w, 0, 1);
+	assert_ptr_equal(bytes_of(w, 0, 0), before); /* the others lend the same */
+	memset(before, 0xa5, SLAB_BYTES);
+	request(w, SLAB_MEMORY_ZERO, 1, 0);
+	assert_ptr_equal(bytes_of(w, 0, 1), before);
+	assert_zero(before);
+	memset(before, 0xa5, SLAB_BYTES);
+	w->tps[1].is_spent = true;
+	request(w, SLAB_MEMORY_ZERO, 1, 0);
+	assert_zero(bytes_of(w, 0, 1));
+	assert_int_equal(w->tps[1].memories, SLOTS);
+	assert_int_equal(w->tps[0].regions, SLOTS);
+	/* No other memory: the slot is empty, and can be filled again. */
+	w->tps[1].refuse_memory = true;
+	request(w, SLAB_MEMORY_ZERO, 1, -ENOMEM);
+	assert_int_equal(w->tps[1].memories, SLOTS - 1);
+	assert_int_equal(w->tps[0].regions, SLOTS - 1);
+	w->tps[1].refuse_memory = false;
+	request(w, SLAB_MEMORY_FILL, 1, 0);
+	request(w, SLAB_MEMORY_DROP, ALL, 0);
+	assert_int_equal(w->tps[1].memories, 0);
+}
+
+/* Memory that clients keep counts: all together are never more than the slots. */
+static void
+fill__not_beyond_what_is_held(void **state)
+{
+	struct world *w = *state;
+
+	w->tps[1].held_bytes = 2 * SLAB_BYTES;
+	request(w, SLAB_MEMORY_FILL, 1, 0);
+	request(w, SLAB_MEMORY_FILL, 2, -EBUSY);
+	w->tps[1].is_spent = true;
+	request(w, SLAB_MEMORY_ZERO, 1, 0);
+	w->tps[1].held_bytes = 3 * SLAB_BYTES;
+	request(w, SLAB_MEMORY_ZERO, 1, -ENOMEM);
+	w->tps[1].held_bytes = 0;
+	request(w, SLAB_MEMORY_FILL, ALL, 0);
+	request(w, SLAB_MEMORY_DROP, ALL, 0);
+}
+
+#define TEST_LENDER(name) cmocka_unit_test_setup_teardown(name, set_up_lender, tear_down)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int
@@ -270,6 +383,8 @@ main(void)
 		TEST(fill__refused_registration_leaves_the_slot_empty),
 		TEST(drop__refused_keeps_the_memory),
 		TEST(new__more_than_the_address_space),
+		TEST_LENDER(zero__replaces_what_is_spent),
+		TEST_LENDER(fill__not_beyond_what_is_held),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -18,6 +18,7 @@
 #include "common/log.h"
 #include "common/page.h"
 #include "transport/address.h"
+#include "transport/shm.h"
 #include "wire/bytes.h"
 
 #define WAIT_SECONDS 20.0
@@ -99,7 +100,7 @@ end_down(void *arg, int reason)
 	struct end *e = arg;
 
 	assert_int_equal(e->f->in_call, 0);
-	assert_true(strncmp(tp_conn_name(e->conn), "tcp:", 4) == 0);
+	assert_true(strncmp(tp_conn_name(e->conn), e->f->scheme, 4) == 0);
 	e->downs++;
 	e->reason = reason;
 }
@@ -131,11 +132,35 @@ incoming_cb(void *arg, struct tp_conn *conn)
 		CALL(f, tp_close(conn));
 }
 
-static int
-setup(void **state, const struct tcp_limits *limits, const char *address)
+static void
+make_slab(struct fixture *f)
+{
+	void *slab = NULL;
+
+	if (tp_has_memory(f->tp))
+		assert_int_equal(tp_memory_new(f->tp, SLAB_BYTES, false, &slab), 0);
+	else
+		slab = malloc(SLAB_BYTES);
+	assert_non_null(slab);
+	f->slab = slab;
+	assert_int_equal(tp_region_register(f->tp, f->slab, SLAB_BYTES, TP_LEND, &f->slab_region),
+			 0);
+}
+
+static void
+drop_slab(struct fixture *f, uint8_t *slab, struct tp_region *region)
+{
+	assert_int_equal(tp_region_release(region), 0);
+	if (tp_has_memory(f->tp))
+		tp_memory_free(f->tp, slab);
+	else
+		free(slab);
+}
+
+static struct fixture *
+setup_loop(void)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
-	char text[TP_NAME_BYTES_MAX] = "";
 
 	assert_non_null(f);
 	log_set_level(LOG_LEVEL_ERROR); /* refusals are what is tested here */
@@ -143,22 +168,52 @@ setup(void **state, const struct tcp_limits *limits, const char *address)
 	assert_non_null(f->loop);
 	ev_timer_init(&f->tick, tick_cb, 0.002, 0.002);
 	ev_timer_start(f->loop, &f->tick);
-	assert_int_equal(tcp_tp_new_with_limits(f->loop, limits, &f->tp), 0);
+	return f;
+}
+
+static int
+setup_rest(void **state, struct fixture *f, const char *scheme, const char *address)
+{
+	char text[TP_NAME_BYTES_MAX] = "";
+
+	f->scheme = scheme;
 	assert_int_equal(tp_listen(f->tp, address, incoming_cb, f, &f->listener), 0);
 	tp_listener_address(f->listener, text, sizeof(text));
-	assert_true(strncmp(text, "tcp:", 4) == 0);
+	assert_true(strncmp(text, scheme, 4) == 0);
 	(void)snprintf(f->address, sizeof(f->address), "%s", text + 4);
-	f->slab = malloc(SLAB_BYTES);
+	make_slab(f);
 	f->buf = malloc(BUF_BYTES);
-	assert_true(f->slab && f->buf);
+	assert_non_null(f->buf);
 	fill_pattern(f->slab, SLAB_BYTES, 1);
 	memset(f->buf, 0, BUF_BYTES);
-	assert_int_equal(tp_region_register(f->tp, f->slab, SLAB_BYTES, TP_LEND, &f->slab_region),
-			 0);
 	assert_int_equal(tp_region_register(f->tp, f->buf, BUF_BYTES, TP_LEND_NOT, &f->buf_region),
 			 0);
 	*state = f;
 	return 0;
+}
+
+static int
+setup(void **state, const struct tcp_limits *limits, const char *address)
+{
+	struct fixture *f = setup_loop();
+
+	assert_int_equal(tcp_tp_new_with_limits(f->loop, limits, &f->tp), 0);
+	return setup_rest(state, f, "tcp:", address);
+}
+
+int
+fixture_setup_shm(void **state)
+{
+	const struct shm_limits limits = {
+		.handshake_ms = 300, .stall_ms = 400, .revoke_ms = 300, .half_open_max = 4};
+	struct fixture *f = setup_loop();
+	char path[64];
+
+	(void)snprintf(f->directory, sizeof(f->directory), "/tmp/test_shm.XXXXXX");
+	assert_non_null(mkdtemp(f->directory));
+	(void)snprintf(path, sizeof(path), "%s/s", f->directory);
+	assert_int_equal(shm_tp_new_with_limits(f->loop, &limits, &f->tp), 0);
+	return setup_rest(state, f, "shm:", path);
 }
 
 int
@@ -227,7 +282,11 @@ fixture_stop(struct fixture *f)
 	CALL(f, tp_shutdown(f->tp, stopped_cb, f));
 	WAIT(f, f->stopped);
 	assert_int_equal(f->stopped, 1);
-	assert_int_equal(tp_region_release(f->slab_region), 0);
+	drop_slab(f, f->slab, f->slab_region);
+	while (f->n_spent > 0) {
+		f->n_spent--;
+		drop_slab(f, f->spent[f->n_spent], f->spent_regions[f->n_spent]);
+	}
 	assert_int_equal(tp_region_release(f->buf_region), 0);
 	f->tp = tp_free(f->tp);
 	ev_timer_stop(f->loop, &f->tick);
@@ -243,7 +302,8 @@ fixture_teardown(void **state)
 	if (f->tp)
 		return -1;
 	ev_loop_destroy(f->loop);
-	free(f->slab);
+	if (f->directory[0])
+		assert_int_equal(rmdir(f->directory), 0); /* the socket is gone */
 	free(f->buf);
 	free(f);
 	return 0;
@@ -297,11 +357,27 @@ revoked_cb(void *arg, struct tp_grant *grant, int status)
 		CALL(loan->f, tp_close(loan->close_on_revoked));
 }
 
+/* As a daemon has to: what was lent once stays with who had it. */
+static void
+replace_spent(struct fixture *f)
+{
+	uint8_t *before = f->slab;
+
+	if (!tp_region_is_spent(f->slab_region))
+		return;
+	assert_true(f->n_spent < SPENT_MAX);
+	f->spent[f->n_spent] = f->slab;
+	f->spent_regions[f->n_spent++] = f->slab_region;
+	make_slab(f);
+	memcpy(f->slab, before, SLAB_BYTES);
+}
+
 void
 fixture_lend(struct fixture *f, struct tp_conn *conn, struct loan *loan)
 {
 	int r;
 
+	replace_spent(f);
 	loan->f = f;
 	CALL(f, r = tp_grant(conn, f->slab_region, granted_cb, loan, &loan->grant));
 	assert_int_equal(r, 0);
@@ -316,6 +392,13 @@ fixture_revoke(struct loan *loan)
 {
 	CALL(loan->f, tp_revoke(loan->grant, revoked_cb, loan));
 	WAIT(loan->f, loan->revoked);
+}
+
+void
+fixture_revoke_or_down(struct loan *loan, const struct end *daemon)
+{
+	CALL(loan->f, tp_revoke(loan->grant, revoked_cb, loan));
+	WAIT(loan->f, loan->revoked || daemon->downs);
 }
 
 void

@@ -22,6 +22,7 @@
 #define SLAB_BYTES (1024u * 1024u)
 #define BUF_BYTES (8u * 1024u * 1024u)
 #define ENDS_MAX 16
+#define SPENT_MAX 32
 
 struct fixture;
 
@@ -58,7 +59,9 @@ struct fixture {
 	ev_timer tick; /* lets waits look at their deadline */
 	struct tp *tp;
 	struct tp_listener *listener;
-	char address[TP_NAME_BYTES_MAX]; /* of the listener, without "tcp:" */
+	const char *scheme;		 /* "tcp:" or "shm:" */
+	char address[TP_NAME_BYTES_MAX]; /* of the listener, without the scheme */
+	char directory[32];		 /* shm: where the socket is */
 	int in_call;
 	bool is_narrow;
 	bool refuses; /* incoming() closes */
@@ -68,6 +71,9 @@ struct fixture {
 	int stopped;
 	uint8_t *slab;
 	struct tp_region *slab_region;
+	uint8_t *spent[SPENT_MAX]; /* shm: slabs that were lent before this one */
+	struct tp_region *spent_regions[SPENT_MAX];
+	int n_spent;
 	uint8_t *buf;
 	struct tp_region *buf_region;
 };
@@ -94,6 +100,8 @@ int fixture_setup(void **state);
 /* The same with the default limits. */
 int fixture_setup_default(void **state);
 int fixture_setup_ipv6(void **state);
+/* The same over shm, with short limits. */
+int fixture_setup_shm(void **state);
 /* Every socket takes a few kilobytes at a time only: frames go out in many parts. */
 int fixture_setup_narrow(void **state);
 /* Half-open connections last longer than a test. */
@@ -109,8 +117,11 @@ void fixture_turn(struct fixture *f, double deadline, const char *what, const ch
 void fixture_connect(struct fixture *f, struct end *end);
 /* A client end and the daemon's (returned), both up. */
 struct end *fixture_pair(struct fixture *f, struct end *client);
+/* Lends f->slab; over shm a copy takes its place when it was lent before. */
 void fixture_lend(struct fixture *f, struct tp_conn *conn, struct loan *loan);
 void fixture_revoke(struct loan *loan);
+/* Where the end of the connection, @daemon, may come first. */
+void fixture_revoke_or_down(struct loan *loan, const struct end *daemon);
 
 void fill_pattern(uint8_t *p, size_t bytes, uint32_t seed);
 bool is_pattern(const uint8_t *p, size_t bytes, uint32_t seed);
