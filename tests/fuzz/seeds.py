@@ -307,8 +307,32 @@ def ini():
     yield "many-items", good_daemon.replace(b"tcp:127.0.0.1:9400", b"tcp:1:1," * 40)
 
 
+def shm():
+    hello, turn, revoked = b"\0\1", b"\11", b"\0\5\0\1"
+    up = hello + turn * 3
+    lent = up + b"\3\0\3\1" + turn * 3
+    yield "daemon-lends", b"\1" + lent + b"\4\0" + turn * 2 + revoked + turn * 3 + b"\4\1" + turn
+    yield "daemon-answer-too-early", b"\1" + up + b"\3\0" + turn * 3 + revoked + turn
+    yield "daemon-peer-stays", b"\1" + up + b"\3\0" + turn * 3 + b"\10\0" + turn * 3 + b"\7" + turn
+    yield "daemon-messages", b"\1" + up + b"\0\2\7\6\0\2\377" + turn * 3 + b"\7"
+    yield "daemon-version", b"\1\0\201" + turn * 2
+    yield "daemon-noise", b"\1\2\20" + bytes(range(48)) + turn
+    for kind in range(8):
+        yield f"daemon-kind-{kind}", b"\1" + up + bytes([0, kind, 0, 1]) + turn * 2
+        yield f"daemon-gift-{kind}", b"\1" + up + bytes([0, kind | 32, 0, 1, 2, 15]) + turn * 2
+        yield f"client-kind-{kind}", b"\0" + up + bytes([0, kind, 0, 1, 15]) + turn * 2
+    for how in range(64):
+        yield f"client-memory-{how}", b"\0" + up + b"\0\3\0\1" + bytes([how]) + turn * 2 + \
+            b"\5\0\1\377\17\0\0\0\1\5\1\0\377\17\0\0\0\1" + turn * 3
+    grant = b"\0\3\0\1\17" + turn * 2
+    yield "client-behind-the-end", b"\0" + up + grant + b"\5\0\0\377\17\2\20\0\1" + turn * 2
+    yield "client-revoked", b"\0" + up + grant + b"\0\4\0\1" + turn + b"\5\0\0\377\17\0\0\0\1" + turn * 2
+    yield "client-granted-twice", b"\0" + up + grant + grant
+    yield "client-ops-before-up", b"\0\5\0\0\377\17\0\0\0\1" + up
+
+
 TARGETS = {"nbd_server": nbd_server, "nbd_proto": nbd_proto, "ctl": ctl, "rdma_hello": rdma_hello, "tcp": tcp,
-           "daemon": daemon, "device": device, "ini": ini}
+           "shm": shm, "daemon": daemon, "device": device, "ini": ini}
 
 
 def main():
