@@ -121,13 +121,22 @@ visit_all(struct visit *v, const struct doctor *d)
 		transports_free(&v->transports);
 }
 
-/* "192.168.0.12" of "rdma:192.168.0.12:9400" */
+static bool
+is_local(const char *portal)
+{
+	return strncmp(portal, "shm:", 4) == 0;
+}
+
+/* "192.168.0.12" of "rdma:192.168.0.12:9400"; "localhost" of "shm:/path" */
 static const char *
 host_of(const char *portal, char *buf, size_t size)
 {
 	const char *start = strchr(portal, ':') + 1;
 
-	(void)snprintf(buf, size, "%.*s", (int)(strrchr(start, ':') - start), start);
+	if (is_local(portal))
+		(void)snprintf(buf, size, "localhost");
+	else
+		(void)snprintf(buf, size, "%.*s", (int)(strrchr(start, ':') - start), start);
 	return buf;
 }
 
@@ -141,6 +150,10 @@ fix_unreached(struct doctor *d, const char *portal, int error)
 			   "on %s: systemctl start slabswapd (and compare listen in its "
 			   "slabswapd.ini)",
 			   host_of(portal, host, sizeof(host)));
+	else if (is_local(portal) && error == -EACCES)
+		doctor_fix(d, "run slabswapd and slabswap-nbd as the same user, or both as root");
+	else if (is_local(portal))
+		doctor_fix(d, "systemctl status slabswapd; ls -l %s", portal + strlen("shm:"));
 	else if (error == -ENODEV)
 		doctor_fix(d, "modprobe -a rdma_ucm ib_uverbs, and the driver of the card");
 	else
