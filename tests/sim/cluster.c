@@ -360,8 +360,12 @@ end(struct sim *sim)
 		sim_device_end(&sim->devices[i]);
 	if (!sim_run_until(sim, slabs_are_back, sim_deadline_ns(p)))
 		sim_fail(DAEMON_5, "slabs of clients that are gone do not come back");
-	for (uint32_t i = 0; i < p->n_daemons; i++)
-		sim_daemon_stop(&sim->daemons[i]);
+	for (uint32_t i = 0; i < p->n_daemons; i++) {
+		if (p->has_control && i % 2 == 0)
+			sim_daemon_drain(&sim->daemons[i]);
+		else
+			sim_daemon_stop(&sim->daemons[i]);
+	}
 	for (uint32_t i = 0; i < p->n_daemons; i++)
 		while (sim->daemons[i].host.is_up)
 			if (!sim_clock_step(&sim->clock, sim_now(sim) + sim_deadline_ns(p)))

@@ -60,6 +60,7 @@ end(struct sim_daemon_host *dh)
 	sim_tp_free(h->tp);
 	h->tp = NULL;
 	dh->is_stopping = false;
+	dh->is_told_to_stop = false;
 	dh->is_stopped = false;
 }
 
@@ -142,11 +143,13 @@ sim_daemon_init(struct sim_daemon_host *dh, struct sim *sim, uint32_t index)
 	dh->index = index;
 	dh->daemon = NULL;
 	dh->is_stopping = false;
+	dh->is_told_to_stop = false;
 	dh->is_stopped = false;
 	dh->look_ev = (struct sim_event){.fire = look_cb};
 	dh->others_slabs = 0;
 	dh->psi_centi = 0;
 	dh->short_ns = 0;
+	dh->n_turns = 1;
 }
 
 void
@@ -161,8 +164,8 @@ sim_daemon_start(struct sim_daemon_host *dh)
 		.headroom_bytes = SIM_HEADROOM_SLABS * SIM_SLAB_BYTES,
 		.beta_milli = 200,
 		.psi_limit_centi = 1000,
-		.extra_choices = 2,
-		.evict_deadline_ns = NSEC_PER_SEC,
+		.extra_choices = p->extra_choices,
+		.evict_deadline_ns = p->evict_deadline_ns,
 		.max_clients = p->max_clients,
 		.hello_timeout_ns = p->hello_timeout_ns,
 		.client_timeout_ns = p->client_timeout_ns,
@@ -217,12 +220,29 @@ stopped_cb(void *arg)
 	((struct sim_daemon_host *)arg)->is_stopped = true;
 }
 
+static void
+stop_listening(struct sim_daemon_host *dh)
+{
+	if (!dh->is_stopping)
+		tp_listener_close(dh->listener);
+	dh->is_stopping = true;
+}
+
+void
+sim_daemon_drain(struct sim_daemon_host *dh)
+{
+	SIM_TRACE(dh->host.sim, "daemon %u drains", NULL, dh->index);
+	stop_listening(dh);
+	daemon_drain(dh->daemon, dh->host.sim->plan.drain_ns, stopped_cb, dh);
+	sim_host_touch(&dh->host);
+}
+
 void
 sim_daemon_stop(struct sim_daemon_host *dh)
 {
 	SIM_TRACE(dh->host.sim, "daemon %u is stopped", NULL, dh->index);
-	dh->is_stopping = true;
-	tp_listener_close(dh->listener);
+	stop_listening(dh);
+	dh->is_told_to_stop = true;
 	daemon_stop(dh->daemon, stopped_cb, dh);
 	sim_host_touch(&dh->host);
 }

@@ -20,12 +20,14 @@ struct sim_daemon_host {
 	struct tp_listener *listener;
 	uint8_t epoch[8];
 	struct tp_region *epoch_region;
-	bool is_stopping;
-	bool is_stopped; /* daemon_stop() has ended */
+	bool is_stopping;     /* from the drain on */
+	bool is_told_to_stop; /* by daemon_stop() */
+	bool is_stopped;      /* daemon_stop() has ended */
 
 	struct sim_event look_ev; /* the next look at the host's memory */
 	uint32_t others_slabs;	  /* memory of other programs that is usually free, in slabs */
 	uint32_t psi_centi;
+	uint64_t n_turns;
 	uint64_t short_ns; /* since when it is below the headroom without a pause; 0: it is not */
 };
 
@@ -40,6 +42,8 @@ void sim_daemon_kill(struct sim_daemon_host *dh, bool is_told);
 /* An orderly end; is_up is false when it is over. */
 void sim_daemon_stop(struct sim_daemon_host *dh);
 
+/* The same, but slabs are asked back first. */
+void sim_daemon_drain(struct sim_daemon_host *dh);
 /* Other programs take so much that @n_short slabs are missing at the headroom; 0: they do not. */
 void sim_daemon_set_memory(struct sim_daemon_host *dh, uint32_t n_short, uint32_t psi_centi);
 /* Memory that is available, in slabs. */

@@ -329,6 +329,8 @@ sim_device_set_portal(struct sim_device_host *dh, uint32_t daemon, bool is_there
 
 	dh->portal_mask &= ~(1u << daemon);
 	dh->portal_mask |= is_there ? 1u << daemon : 0;
+	if (!is_there)
+		dh->removed_ns[daemon] = sim_now(dh->host.sim);
 	dh->down_ns[daemon] = 0; /* a new portal is tried at once */
 	if (!dh->dev || dh->is_told_to_stop)
 		return;
@@ -403,6 +405,7 @@ sim_device_init(struct sim_device_host *dh, struct sim *sim, uint32_t index)
 	sim_disk_reset(&dh->disk, sim, &dh->host, index, dh->config.size_bytes);
 	pages_reset(&dh->pages, dh->disk.n_pages);
 	list_init(&dh->requests);
+	dh->disk_troubled_until_ns = 0;
 	dh->n_pending = 0;
 	dh->n_waiting = 0;
 	dh->is_starved = false;

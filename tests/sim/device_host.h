@@ -45,11 +45,13 @@ struct sim_device_host {
 	struct slab_device_config config;
 	struct slab_portal portals[SIM_DAEMONS_MAX];
 	char addresses[SIM_DAEMONS_MAX][8];
-	uint32_t portal_mask; /* daemons that it is told of */
-	uint8_t *arena;	      /* kept from run to run */
+	uint32_t portal_mask;		      /* daemons that it is told of */
+	uint64_t removed_ns[SIM_DAEMONS_MAX]; /* when it was told that it is one no more */
+	uint8_t *arena;			      /* kept from run to run */
 	uint64_t arena_bytes;
 	struct sim_disk disk;
-	struct sim_pages pages; /* what each page may hold */
+	uint64_t disk_troubled_until_ns; /* faults of it may be felt up to then */
+	struct sim_pages pages;		 /* what each page may hold */
 
 	struct list requests;	/* submitted, not put back */
 	uint32_t n_pending;	/* not done */

@@ -75,8 +75,8 @@ daemon_fault(struct sim *sim, const struct plan_fault *pf)
 		dh->host.is_off = pf->kind == FAULT_DAEMON_POWER;
 		sim_daemon_kill(dh, pf->kind == FAULT_DAEMON_KILL);
 		return;
-	case FAULT_DAEMON_STOP:
-		if (!dh->host.is_up || dh->is_stopping)
+	case FAULT_DAEMON_STOP: /* of one that drains: the second signal */
+		if (!dh->host.is_up || dh->is_told_to_stop)
 			return;
 		sim->counts[pf->kind]++;
 		sim_daemon_stop(dh);
@@ -150,6 +150,8 @@ disk_fault(struct sim *sim, const struct plan_fault *pf)
 	struct sim_disk *d = &sim->devices[pf->device].disk;
 	const uint64_t until_ns = sim_now(sim) + pf->until_ns - pf->at_ns;
 
+	if (until_ns + grace_ns(&sim->plan) > sim->devices[pf->device].disk_troubled_until_ns)
+		sim->devices[pf->device].disk_troubled_until_ns = until_ns + grace_ns(&sim->plan);
 	d->fail_percent = 30 + pf->daemon * 20;
 	switch (pf->kind) {
 	case FAULT_DISK_WRITE:
@@ -178,6 +180,22 @@ disk_fault(struct sim *sim, const struct plan_fault *pf)
 	}
 }
 
+static void
+drain(struct sim *sim, const struct plan_fault *pf, bool is_on)
+{
+	struct sim_daemon_host *dh = &sim->daemons[pf->daemon];
+
+	if (!is_on) {
+		if (!dh->host.is_up)
+			sim_daemon_start(dh);
+		return;
+	}
+	if (!dh->host.is_up || dh->is_stopping)
+		return;
+	sim->counts[FAULT_DRAIN]++;
+	sim_daemon_drain(dh);
+}
+
 /* What the fault has done to the cluster's shape: portals, and the memory of hosts. */
 static void
 control_fault(struct sim *sim, const struct plan_fault *pf, bool is_on)
@@ -200,6 +218,13 @@ control_fault(struct sim *sim, const struct plan_fault *pf, bool is_on)
 	case FAULT_MEMORY_PRESSURE:
 		sim_daemon_set_memory(daemon, 0, is_on ? 100 * (pf->value % 100) : 0);
 		break;
+	case FAULT_DONE_HELD:
+		sim->net.hold_done_ns[pf->device] =
+			is_on ? sim_now(sim) + pf->until_ns - pf->at_ns : 0;
+		return;
+	case FAULT_DRAIN:
+		drain(sim, pf, is_on);
+		return;
 	default:
 		return;
 	}
@@ -218,10 +243,12 @@ begin_cb(struct sim_event *ev)
 		  pf->device, pf->daemon, pf->value);
 	f->is_on = true;
 	if (pf->kind <= FAULT_DAEMON_SLOW || pf->kind == FAULT_CONNECT_REFUSED ||
-	    pf->kind == FAULT_REVOKE_FAILS || pf->kind == FAULT_GRANT_SLOW)
+	    pf->kind == FAULT_REVOKE_FAILS || pf->kind == FAULT_GRANT_SLOW ||
+	    pf->kind == FAULT_DRAIN)
 		sim_host_trouble(sim_host_at(sim, daemon_host(pf)), felt_ns,
 				 pf->kind != FAULT_DAEMON_SLOW);
-	if (pf->kind == FAULT_SERVER_SLOW || (pf->kind >= FAULT_CRASH && pf->kind <= FAULT_RESTART))
+	if (pf->kind == FAULT_SERVER_SLOW || pf->kind == FAULT_DONE_HELD ||
+	    (pf->kind >= FAULT_CRASH && pf->kind <= FAULT_RESTART))
 		sim_host_trouble(&sim->devices[pf->device].host, felt_ns, true);
 	if (pf->kind == FAULT_NET_SLOW || pf->kind == FAULT_NET_STUCK)
 		link_slow(sim, pf, true);
@@ -301,6 +328,7 @@ faults_heal(struct sim *sim)
 		net->refuse_connects_ns[i] = 0;
 		net->refuse_grants_ns[i] = 0;
 		net->slow_grants_ns[i] = 0;
+		net->hold_done_ns[i] = 0;
 	}
 	for (uint32_t i = 0; i < sim->plan.n_daemons; i++) {
 		sim->daemons[i].memory.fail_fills_ns = 0;

@@ -47,6 +47,8 @@ struct sim_net {
 	uint64_t refuse_connects_ns[SIM_HOSTS_MAX];
 	uint64_t refuse_grants_ns[SIM_HOSTS_MAX];
 	uint64_t slow_grants_ns[SIM_HOSTS_MAX];
+	uint64_t hold_done_ns
+		[SIM_HOSTS_MAX]; /* of each device: until then none of its answers arrives */
 	uint32_t fail_grants[SIM_HOSTS_MAX];
 	uint32_t fail_revokes[SIM_HOSTS_MAX];
 };
@@ -83,6 +85,14 @@ struct sim_grant {
 	void *arg;
 	uint32_t slab; /* of the MR_INFO that told of it */
 	uint32_t generation;
+	/* Turns of the daemon in which it sent CHECK_ACTIVITY and EVICT of it; 0: it did not. */
+	uint64_t checked_turn;
+	uint64_t evicted_turn;
+	uint64_t evicted_ns;
+	uint64_t deadline_ns;	 /* of EVICT */
+	uint64_t milli_activity; /* of the answer, or 0 */
+	bool has_done;		 /* DONE has come */
+	bool has_unmap;
 	bool is_told;
 	bool is_exposed;
 	bool is_revoking;
@@ -135,16 +145,18 @@ struct sim_conn {
 	int reason;
 	char name[48];
 	bool is_client;
-	bool is_linked;	     /* client: the other end was made */
-	bool is_unheard;     /* it said something that nobody takes */
-	bool is_joined;	     /* WELCOME has arrived */
-	bool has_pong;	     /* ... and an answer to PING */
-	bool has_epoch;	     /* WELCOME told where to read it */
-	uint64_t ping_ns;    /* client: when the PING was sent that waits, or 0 */
-	uint64_t alive_ns;   /* client: when the other end gave a sign of life last */
-	uint64_t no_ping_ns; /* since when it is joined and no PING waits for its answer, or 0 */
-	bool is_new;	     /* inside incoming() */
-	bool is_refused;     /* closed inside incoming() */
+	bool is_linked;	       /* client: the other end was made */
+	bool is_unheard;       /* it said something that nobody takes */
+	bool is_joined;	       /* WELCOME has arrived */
+	bool has_pong;	       /* ... and an answer to PING */
+	bool has_epoch;	       /* WELCOME told where to read it */
+	uint64_t ping_ns;      /* client: when the PING was sent that waits, or 0 */
+	uint64_t alive_ns;     /* client: when the other end gave a sign of life last */
+	uint64_t no_ping_ns;   /* since when it is joined and no PING waits for its answer, or 0 */
+	bool is_new;	       /* inside incoming() */
+	bool is_refused;       /* closed inside incoming() */
+	uint32_t forced_slabs; /* a bit for each that its daemon took without DONE or UNMAP */
+	bool must_close;       /* the daemon has got an answer that does not fit */
 	bool is_ready;
 	bool is_closed; /* tp_close() here */
 	bool is_ending;

@@ -10,6 +10,7 @@
 #include "sim/fail.h"
 #include "sim/guard.h"
 #include "sim/world.h"
+#include "wire/ctl.h"
 
 static struct sim *
 sim_of(const struct sim_conn *c)
@@ -414,6 +415,22 @@ sim_conn_name(const struct tp_conn *conn)
 	return sim_conn_of(conn)->name;
 }
 
+/* What a device says of its slabs, and with it what stands behind, may be held back. */
+static uint64_t
+arrival_ns(const struct sim_conn *c, const void *bytes, size_t length_bytes)
+{
+	struct sim_net *net = c->tp->net;
+	const uint64_t held_ns = net->hold_done_ns[c->tp->host->index];
+	const uint64_t at_ns = way_ns(c, c->peer);
+	struct ctl_msg msg;
+
+	if (held_ns <= at_ns || ctl_decode(bytes, length_bytes, &msg) < 0 ||
+	    (msg.type != CTL_DONE && msg.type != CTL_ACTIVITY && msg.type != CTL_UNMAP))
+		return at_ns;
+	net->sim->counts[FAULT_DONE_HELD]++;
+	return held_ns;
+}
+
 int
 sim_send(struct tp_conn *conn, const void *bytes, size_t length_bytes)
 {
@@ -433,7 +450,7 @@ sim_send(struct tp_conn *conn, const void *bytes, size_t length_bytes)
 	oracle_message_out(sim_of(c), c, bytes, length_bytes);
 	if (peer->n_inbox >= TP_SEND_QUEUE_MAX)
 		return -EAGAIN;
-	at_ns = way_ns(c, peer);
+	at_ns = arrival_ns(c, bytes, length_bytes);
 	if (!list_is_empty(&peer->inbox)) {
 		const struct sim_msg *last = container_of(peer->inbox.prev, struct sim_msg, node);
 

@@ -200,6 +200,7 @@ sim_revoke(struct tp_grant *grant, tp_grant_fn *fn, void *arg)
 	struct sim_grant *g = (struct sim_grant *)(void *)grant;
 
 	assert(g->is_exposed && !g->is_revoking && fn);
+	oracle_revoked(g->conn->tp->net->sim, g->conn, g);
 	g->is_revoking = true;
 	wait(g, fn, arg);
 }

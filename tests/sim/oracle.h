@@ -49,14 +49,21 @@ void oracle_remote_written(struct sim *sim, struct sim_grant *g, uint64_t at,
 			   uint64_t length_bytes);
 void oracle_backup_write(struct sim *sim, uint32_t device, const struct backup_op *op);
 
-/* Its remote bit is set, and its slab can be reached. */
-bool oracle_has_remote(struct sim_device_host *dh, uint32_t page);
+/* Its remote bit is set, and it is in other memory than that of @rkey. */
+bool oracle_is_elsewhere(struct sim_device_host *dh, uint32_t page, uint32_t rkey);
 
 /* oracle_evict.c */
 /* A device sends DONE or UNMAP. */
 void oracle_given_up(struct sim *sim, const struct sim_conn *c, const struct ctl_msg *msg);
 /* A device closes the session with a daemon whose portal was removed. */
 void oracle_left(struct sim *sim, const struct sim_conn *c);
+/* A daemon revokes @g. */
+void oracle_revoked(struct sim *sim, struct sim_conn *c, const struct sim_grant *g);
+/* A daemon sends CHECK_ACTIVITY or EVICT; gets their answers; has had its turn. */
+void oracle_asked_back(struct sim *sim, const struct sim_conn *c, const struct ctl_msg *msg);
+void oracle_unmap_in(const struct sim_conn *c, const struct ctl_msg *msg);
+void oracle_answered_back(struct sim *sim, struct sim_conn *c, const struct ctl_msg *msg);
+void oracle_evictions(struct sim *sim, struct sim_daemon_host *dh);
 /* The memory of a daemon's host was looked at. */
 void oracle_daemon_memory(struct sim *sim, struct sim_daemon_host *dh);
 

@@ -42,7 +42,8 @@ remote_page(struct sim_device_host *dh, uint32_t page)
 	if (!c || !c->peer || c->peer->is_ending)
 		return NULL;
 	g = sim_net_grant_at(c->peer, home.rkey, addr, PAGE_BYTES);
-	if (!g && d->arena.slabs[slab].state != SLAB_STATE_MAPPED)
+	if (!g &&
+	    (d->arena.slabs[slab].state != SLAB_STATE_MAPPED || c->peer->forced_slabs & 1u << slab))
 		return NULL;
 	if (!g)
 		sim_fail(DEVICE_4, "device %u: slab %u is mapped and not granted", dh->index, slab);
@@ -72,11 +73,12 @@ check_backup(struct sim_device_host *dh, uint32_t page)
 }
 
 bool
-oracle_has_remote(struct sim_device_host *dh, uint32_t page)
+oracle_is_elsewhere(struct sim_device_host *dh, uint32_t page, uint32_t rkey)
 {
-	const struct arena_block *b = &dh->dev->arena.blocks[page / BLOCK_PAGES];
+	const uint32_t block = page / BLOCK_PAGES, bit = 1u << page % BLOCK_PAGES;
 
-	return (b->remote & 1u << page % BLOCK_PAGES) && remote_page(dh, page) != NULL;
+	return (dh->dev->arena.blocks[block].remote & bit) && remote_page(dh, page) != NULL &&
+	       slab_home_of(dh->dev, block, bit, TP_OP_READ).rkey != rkey;
 }
 
 void

@@ -57,9 +57,12 @@ oracle_message_out(struct sim *sim, struct sim_conn *c, const void *bytes, size_
 			sim_fail(DAEMON_1, "MR_INFO of slab %u tells of what is not granted",
 				 msg.u.mr_info.slab);
 		g->is_told = true;
+		c->forced_slabs &= ~(1u << msg.u.mr_info.slab % 32);
 		g->slab = msg.u.mr_info.slab;
 		g->generation = msg.u.mr_info.generation;
 	}
+	if (msg.type == CTL_CHECK_ACTIVITY || msg.type == CTL_EVICT)
+		oracle_asked_back(sim, c, &msg);
 	if (msg.type == CTL_UNMAPPED) {
 		g = oracle_find_grant(c, msg.u.unmap.slab, msg.u.unmap.generation);
 		if (g)
@@ -104,7 +107,7 @@ oracle_daemon_turn(struct sim *sim, struct sim_daemon_host *dh)
 	const struct list *pos;
 	uint32_t lent = 0, n = 0, serving = 0;
 
-	(void)sim;
+	oracle_evictions(sim, dh);
 	list_foreach (pos, &d->connections) {
 		const struct client *c = (const struct client *)(const void *)pos;
 

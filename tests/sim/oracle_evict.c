@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "daemon/core.h"
+#include "daemon/eviction.h"
 #include "sim/fail.h"
 #include "sim/guard.h"
 #include "sim/oracle.h"
@@ -65,13 +66,12 @@ static bool
 is_safe(struct sim_device_host *dh, const struct sim_grant *g, uint32_t page, bool with_buffers)
 {
 	const struct page_query q = {.rule = RULE_NEWEST};
-	const struct arena_slab *s = &dh->dev->arena.slabs[page / SIM_SLAB_PAGES];
 
 	if (!has_content(&dh->pages.pages[page]) || is_zeros(dh, page) ||
 	    pages_allow(&dh->pages, page, 0, PAGE_BYTES, dh->disk.bytes + (size_t)page * PAGE_BYTES,
 			&q))
 		return true;
-	if (s->rkey != g->remote.rkey && oracle_has_remote(dh, page))
+	if (oracle_is_elsewhere(dh, page, g->remote.rkey))
 		return true; /* which is looked at by itself */
 	return with_buffers && is_in_buffer(dh, page);
 }
@@ -140,35 +140,224 @@ oracle_given_up(struct sim *sim, const struct sim_conn *c, const struct ctl_msg 
 void
 oracle_left(struct sim *sim, const struct sim_conn *c)
 {
+	const struct sim_device_host *dh = &sim->devices[c->tp->host->index];
+	const uint64_t since_ns = dh->removed_ns[c->target - SIM_DEVICES_MAX];
+	const bool is_overdue =
+		since_ns + dh->config.leave_timeout_ns <= sim_now(sim) + 2 * sim->plan.lag_ns;
 	struct list *pos;
 
-	if (!c->peer)
+	if (!c->peer || dh->is_stopping)
 		return;
 	list_foreach (pos, &c->peer->grants) {
 		const struct sim_grant *g = container_of(pos, struct sim_grant, node);
 
-		if (g->is_told && !g->is_revoking)
-			check_pages(sim, c, g, true, "its portal was removed");
+		if (!g->is_told || g->is_revoking)
+			continue;
+		if (!is_overdue)
+			sim_fail(DEVICE_4,
+				 "device %u: slab %u is not given back to a daemon whose portal "
+				 "was removed",
+				 dh->index, g->slab);
+		check_pages(sim, c, g, true, "its portal was removed");
 	}
 }
 
-/* Longest time until a host that is short of memory has it back. */
+/* --- what a daemon asks its clients --- */
+
+/* Longest time that a slab takes to be given up when nothing is in its way. */
+static uint64_t
+give_up_ns(const struct plan *p)
+{
+	return 400 * p->disk_ns + 2000 * p->net_ns + 100 * p->lag_ns + 10 * NSEC_PER_MSEC;
+}
+
+void
+oracle_revoked(struct sim *sim, struct sim_conn *c, const struct sim_grant *g)
+{
+	const struct sim_device_host *dh;
+
+	if (g->has_done || g->has_unmap || !g->is_told)
+		return;
+	c->forced_slabs |= 1u << g->slab % 32;
+	if (c->target >= SIM_DEVICES_MAX)
+		return;
+	dh = &sim->devices[c->target];
+	if (dh->host.troubled_until_ns >= sim_now(sim) || dh->is_stopping ||
+	    dh->disk_troubled_until_ns >= sim_now(sim) ||
+	    c->tp->host->troubled_until_ns >= sim_now(sim) ||
+	    g->deadline_ns - g->evicted_ns < give_up_ns(&sim->plan))
+		return;
+	sim_fail(DEVICE_5, "device %u does not give slab %u back in time, for no reason", dh->index,
+		 g->slab);
+}
+
+void
+oracle_unmap_in(const struct sim_conn *c, const struct ctl_msg *msg)
+{
+	struct sim_grant *g = oracle_find_grant(c, msg->u.unmap.slab, msg->u.unmap.generation);
+
+	if (g)
+		g->has_unmap = true;
+}
+
+void
+oracle_asked_back(struct sim *sim, const struct sim_conn *c, const struct ctl_msg *msg)
+{
+	const struct sim_daemon_host *dh = &sim->daemons[c->tp->host->index - SIM_DEVICES_MAX];
+	const bool is_evict = msg->type == CTL_EVICT;
+	const uint32_t slab = is_evict ? msg->u.evict.slab : msg->u.unmap.slab;
+	const uint32_t generation = is_evict ? msg->u.evict.generation : msg->u.unmap.generation;
+	struct sim_grant *g = oracle_find_grant(c, slab, generation);
+
+	if (!g)
+		sim_fail(DAEMON_4, "a client is asked for slab %u that it does not hold", slab);
+	if (!is_evict) {
+		g->checked_turn = dh->n_turns;
+		g->milli_activity = 0;
+		return;
+	}
+	g->evicted_turn = dh->n_turns;
+	g->evicted_ns = sim_now(sim);
+	g->deadline_ns = sim_now(sim) + msg->u.evict.deadline_ms * NSEC_PER_MSEC;
+}
+
+static const struct client *
+client_of(const struct daemon *d, const struct sim_conn *c)
+{
+	const struct list *pos;
+
+	list_foreach (pos, &d->connections) {
+		const struct client *client = (const struct client *)(const void *)pos;
+
+		if (client->conn == (const struct tp_conn *)(const void *)c)
+			return client;
+	}
+	return NULL;
+}
+
+/* The slab that @request_id asks about and that nobody has answered for, or NULL. */
+static const struct pool_slab *
+open_request(const struct client *client, uint32_t request_id)
+{
+	const struct list *pos;
+
+	list_foreach (pos, &client->slabs) {
+		const struct pool_slab *s = (const struct pool_slab *)(const void *)pos;
+
+		if (request_id != 0 && s->evict_request_id == request_id)
+			return s;
+	}
+	return NULL;
+}
+
+void
+oracle_answered_back(struct sim *sim, struct sim_conn *c, const struct ctl_msg *msg)
+{
+	const struct sim_daemon_host *dh = &sim->daemons[c->tp->host->index - SIM_DEVICES_MAX];
+	const struct client *client = client_of(dh->daemon, c);
+	const bool is_done = msg->type == CTL_DONE;
+	const uint32_t slab = is_done ? msg->u.unmap.slab : msg->u.activity.slab;
+	const uint32_t generation = is_done ? msg->u.unmap.generation : msg->u.activity.generation;
+	const struct pool_slab *s = client ? open_request(client, msg->request_id) : NULL;
+	struct sim_grant *g = s ? oracle_find_grant(c, slab, generation) : NULL;
+
+	if (!client || client->state != CLIENT_SERVING)
+		return;
+	if (s ? s->slab != slab || s->generation != generation ||
+			    s->evict_step != (is_done ? EVICTION_ASKED : EVICTION_CHECKED)
+	      : msg->request_id > client->last_ask_id)
+		c->must_close = true;
+	if (c->must_close && c->target < SIM_DEVICES_MAX)
+		sim_fail(DEVICE_4,
+			 "device %u answers %s of slab %u, which does not fit what was asked",
+			 c->target, ctl_type_name(msg->type), slab);
+	if (!g || c->must_close)
+		return;
+	g->has_done = is_done;
+	if (!is_done && msg->u.activity.milli_pages_per_second <= EVICTION_MILLI_ACTIVITY_MAX)
+		g->milli_activity = msg->u.activity.milli_pages_per_second;
+}
+
+/* Those that were asked together with @taken and are less active have to go too. */
+static void
+check_choice(struct sim *sim, const struct sim_daemon_host *dh, const struct sim_grant *taken)
+{
+	struct list *pos, *node;
+
+	list_foreach (pos, &sim->net.conns) {
+		const struct sim_conn *c = container_of(pos, struct sim_conn, node);
+
+		if (c->tp->host != &dh->host || c->is_closed || c->is_ending)
+			continue;
+		list_foreach (node, &c->grants) {
+			const struct sim_grant *g = container_of(node, struct sim_grant, node);
+
+			if (g->checked_turn == taken->checked_turn && g->evicted_turn == 0 &&
+			    !g->is_revoking && g->milli_activity < taken->milli_activity)
+				sim_fail(DAEMON_3,
+					 "daemon %u: a slab with activity %" PRIu64
+					 " is evicted, one with %" PRIu64 " stays",
+					 dh->index, taken->milli_activity, g->milli_activity);
+		}
+	}
+}
+
+void
+oracle_evictions(struct sim *sim, struct sim_daemon_host *dh)
+{
+	struct list *pos, *node;
+
+	list_foreach (pos, &sim->net.conns) {
+		const struct sim_conn *c = container_of(pos, struct sim_conn, node);
+
+		if (c->tp->host != &dh->host || c->is_closed || c->is_ending)
+			continue;
+		if (c->must_close)
+			sim_fail(DAEMON_4,
+				 "daemon %u takes an answer that does not fit what it has asked",
+				 dh->index);
+		list_foreach (node, &c->grants) {
+			const struct sim_grant *g = container_of(node, struct sim_grant, node);
+
+			if (g->has_done && !g->is_revoking)
+				sim_fail(DAEMON_3, "daemon %u: slab %u is given back and not taken",
+					 dh->index, g->slab);
+			if (g->evicted_turn == dh->n_turns && g->checked_turn != 0)
+				check_choice(sim, dh, g);
+		}
+	}
+	dh->n_turns++;
+}
+
+/* --- memory --- */
+
+/* Longest time until a host that is short of memory has it back, whatever clients do. */
 static uint64_t
 relief_ns(const struct sim *sim)
 {
 	const struct plan *p = &sim->plan;
 
-	return 2 * p->period_ns + SIM_POOL_MAX * 50 * p->net_ns + 8 * p->lag_ns + 1000;
+	return 3 * p->period_ns + p->evict_deadline_ns +
+	       (SIM_POOL_MAX * 50 + SIM_ENDING_WAYS_MAX) * p->net_ns + 8 * p->lag_ns +
+	       NSEC_PER_MSEC;
+}
+
+/* Slabs that can be given back. */
+static bool
+has_slabs(const struct sim_daemon_host *dh)
+{
+	for (uint32_t i = 0; i < dh->memory.n_slots; i++)
+		if (dh->memory.slots[i].region && !dh->memory.slots[i].is_lost)
+			return true;
+	return false;
 }
 
 void
 oracle_daemon_memory(struct sim *sim, struct sim_daemon_host *dh)
 {
-	const struct daemon *d = dh->daemon;
-	const bool is_short = sim_daemon_available(dh) < SIM_HEADROOM_SLABS &&
-			      pool_count(d->pool, POOL_SLAB_FREE) > 0;
+	const bool is_short = sim_daemon_available(dh) < SIM_HEADROOM_SLABS && has_slabs(dh);
 
-	if (!is_short || dh->host.paused_until_ns + relief_ns(sim) > sim_now(sim)) {
+	if (!is_short || dh->host.troubled_until_ns >= sim_now(sim) || sim->is_healed) {
 		dh->short_ns = 0;
 		return;
 	}

@@ -141,6 +141,10 @@ oracle_message_in(struct sim *sim, struct sim_conn *c, const void *bytes, size_t
 		if (c->peer)
 			c->peer->is_joined = true;
 	}
+	if (!c->is_client && (msg.type == CTL_ACTIVITY || msg.type == CTL_DONE))
+		oracle_answered_back(sim, c, &msg);
+	if (!c->is_client && msg.type == CTL_UNMAP)
+		oracle_unmap_in(c, &msg);
 	if (msg.type == CTL_PONG)
 		c->has_pong = true;
 	if (msg.type == CTL_WELCOME || msg.type == CTL_PONG)

@@ -54,6 +54,92 @@ say(struct sim_peer *p, struct ctl_msg msg)
 	return msg.request_id;
 }
 
+/* --- slabs that are wanted back --- */
+
+/* It is not used any more from here on. */
+static void
+give_back(struct sim_peer *p, uint32_t slab)
+{
+	struct sim_peer_slab *s = &p->slabs[slab];
+	struct ctl_msg msg = {.type = CTL_DONE, .request_id = s->evict_id};
+
+	if (s->evict_id == 0 || (p->op_is_busy && p->op_slab == slab))
+		return;
+	msg.u.unmap.slab = slab;
+	msg.u.unmap.generation = s->generation;
+	s->evict_id = 0;
+	s->is_mapped = false;
+	s->was_unmapped = false;
+	(void)say(p, msg);
+}
+
+/* An answer with something wrong in it, or one to what nobody asked. */
+static void
+lie(struct sim_peer *p, uint32_t request_id, uint32_t slab, uint32_t generation)
+{
+	const bool is_done = rng_percent(rng(p), 60);
+	struct ctl_msg msg = {
+		.type = is_done ? CTL_DONE : CTL_ACTIVITY,
+		.request_id = request_id + (rng_percent(rng(p), 20) ? 1 + rng_below(rng(p), 3) : 0),
+	};
+
+	slab = rng_percent(rng(p), 30) ? rng_below(rng(p), SIM_PEER_SLABS + 1) : slab;
+	generation += rng_percent(rng(p), 50) ? 1 : 0;
+	p->host.sim->n_lies++;
+	p->has_garbled = true; /* it cannot expect anything sensible any more */
+	if (is_done) {
+		msg.u.unmap.slab = slab;
+		msg.u.unmap.generation = generation;
+	} else {
+		msg.u.activity.slab = slab;
+		msg.u.activity.generation = generation;
+		msg.u.activity.milli_pages_per_second =
+			rng_percent(rng(p), 50) ? UINT64_MAX : rng_below(rng(p), 1000);
+	}
+	(void)say(p, msg);
+}
+
+static void
+tell_activity(struct sim_peer *p, const struct ctl_msg *asked)
+{
+	struct ctl_msg msg = {.type = CTL_ACTIVITY, .request_id = asked->request_id};
+	const struct sim_peer_slab *s = &p->slabs[asked->u.unmap.slab];
+
+	if (!s->is_mapped || s->is_unmapping || s->generation != asked->u.unmap.generation)
+		return;
+	msg.u.activity.slab = asked->u.unmap.slab;
+	msg.u.activity.generation = s->generation;
+	msg.u.activity.milli_pages_per_second = rng_below(rng(p), 100000);
+	(void)say(p, msg);
+}
+
+static void
+wanted_back(struct sim_peer *p, const struct ctl_msg *msg)
+{
+	const bool is_evict = msg->type == CTL_EVICT;
+	const uint32_t slab = is_evict ? msg->u.evict.slab : msg->u.unmap.slab;
+	const uint32_t generation = is_evict ? msg->u.evict.generation : msg->u.unmap.generation;
+	struct sim_peer_slab *s = &p->slabs[slab];
+
+	if (slab >= SIM_PEER_SLABS)
+		return; /* what it garbled was a MAP */
+	s->is_evicted |= is_evict;
+	if (p->manner == PEER_MUTE)
+		return;
+	if (p->manner == PEER_LIAR && rng_percent(rng(p), 60)) {
+		lie(p, msg->request_id, slab, generation);
+		return;
+	}
+	if (!is_evict) {
+		tell_activity(p, msg);
+		return;
+	}
+	if (!s->is_mapped || s->is_unmapping || s->generation != generation)
+		return;
+	s->evict_id = msg->request_id;
+	give_back(p, slab);
+}
+
 /* --- operations --- */
 
 static void
@@ -74,6 +160,7 @@ op_done_cb(struct tp_op *op, int status)
 			   SIM_PEER_BYTES))
 		sim_fail(DAEMON_1, "a client reads what it has not written: slab %u, page %u",
 			 p->op_slab, p->op_page);
+	give_back(p, p->op_slab);
 	guard_resume(depth);
 }
 
@@ -83,7 +170,8 @@ post(struct sim_peer *p)
 	const uint32_t slab = rng_below(rng(p), SIM_PEER_SLABS);
 	struct sim_peer_slab *s = &p->slabs[slab];
 
-	if (p->op_is_busy || s->is_unmapping || !(s->is_mapped || s->was_unmapped))
+	if (p->op_is_busy || s->is_unmapping || s->evict_id != 0 ||
+	    !(s->is_mapped || s->was_unmapped))
 		return;
 	/* An access that may not be ends the connection; not every time. */
 	if (!s->is_mapped && !(p->is_hostile && rng_percent(rng(p), 10)))
@@ -171,6 +259,8 @@ act(struct sim_peer *p)
 		p->n_silent = 200;
 	else if (what < 97)
 		tp_close(p->conn);
+	else if (p->manner == PEER_LIAR && what < 98)
+		lie(p, rng_below(rng(p), 4), rng_below(rng(p), SIM_PEER_SLABS), 1);
 	else if (p->is_hostile && what < 98)
 		(void)say(p, (struct ctl_msg){.type = CTL_PONG});
 }
@@ -203,7 +293,7 @@ mapped(struct sim_peer *p, const struct ctl_mr_info *info)
 	if (info->slab >= SIM_PEER_SLABS || info->generation == 0)
 		sim_fail(DAEMON_4, "MR_INFO of slab %u that was not asked for", info->slab);
 	s = &p->slabs[info->slab];
-	if (s->is_mapped)
+	if (s->is_mapped && !s->is_evicted)
 		sim_fail(DAEMON_1, "slab %u of a client is mapped twice", info->slab);
 	*s = (struct sim_peer_slab){.info = *info, .is_mapped = true, .generation = s->generation};
 	p->host.sim->n_peer_maps++;
@@ -254,6 +344,8 @@ message_cb(void *arg, const void *bytes, size_t length_bytes)
 		p->is_joined = true;
 	if (msg.type == CTL_MR_INFO)
 		mapped(p, &msg.u.mr_info);
+	if (msg.type == CTL_CHECK_ACTIVITY || msg.type == CTL_EVICT)
+		wanted_back(p, &msg);
 	if (msg.type == CTL_REFUSED)
 		refused(p, msg.request_id);
 	if (msg.type == CTL_UNMAPPED && msg.u.unmap.slab < SIM_PEER_SLABS)
@@ -333,6 +425,8 @@ sim_peer_start(struct sim_peer *p)
 	p->host.tp = sim_tp_new(&sim->net, &p->host);
 	p->daemon = rng_below(&sim->rng, sim->plan.n_daemons);
 	p->is_hostile = rng_percent(&sim->rng, 50);
+	if (p->is_hostile && sim->plan.has_control)
+		p->manner = (enum sim_peer_manner)rng_below(&sim->rng, 3);
 	(void)snprintf(p->address, sizeof(p->address), "%u", SIM_DEVICES_MAX + p->daemon);
 	r = tp_region_register(p->host.tp, p->buf, SIM_PEER_BYTES, TP_LEND_NOT, &p->region);
 	assert(r == 0);

@@ -4,8 +4,7 @@
  * that do not fit, falls silent, goes away and comes back.
  *
  * It judges what it sees: a new slab holds zeros, then its own bytes (daemon 1);
- * after UNMAPPED an access fails (daemon 2).  It sends UNMAP, which the device core does
- * not yet.
+ * after UNMAPPED an access fails (daemon 2).  Some are asked for their slabs in vain.
  */
 #ifndef TESTS_SIM_PEER_H
 #define TESTS_SIM_PEER_H
@@ -19,11 +18,20 @@
 #define SIM_PEER_SLABS 4u
 #define SIM_PEER_BYTES 4096u
 
+/* What it answers when its daemon wants slabs back. */
+enum sim_peer_manner {
+	PEER_HONEST = 0,
+	PEER_MUTE, /* nothing, and goes on using them */
+	PEER_LIAR, /* anything */
+};
+
 struct sim_peer_slab {
 	struct ctl_mr_info info;
 	bool is_mapped;
 	bool is_unmapping;  /* UNMAP was sent */
 	bool was_unmapped;  /* UNMAPPED came: info must not work any more */
+	bool is_evicted;    /* EVICT came: it may be gone any time */
+	uint32_t evict_id;  /* of the EVICT that is not answered; 0: none */
 	bool is_written[4]; /* our bytes are in the page */
 	uint32_t generation;
 	uint32_t map_id;   /* of the MAP that is not answered; 0: none */
@@ -45,6 +53,7 @@ struct sim_peer {
 	uint32_t n_silent; /* ticks that it says nothing */
 	bool is_joined;
 	bool is_hostile;
+	enum sim_peer_manner manner;
 	bool has_garbled; /* on this connection: it may get answers to anything */
 	bool is_ending;	  /* it does not come back */
 

@@ -45,6 +45,8 @@ static const char *const fault_names[FAULT_KINDS] = {
 	[FAULT_PORTAL_BACK] = "portal-removed-and-added",
 	[FAULT_MEMORY_SHORT] = "memory-short",
 	[FAULT_MEMORY_PRESSURE] = "memory-pressure",
+	[FAULT_DRAIN] = "daemon-drained",
+	[FAULT_DONE_HELD] = "done-held",
 };
 
 const char *
@@ -112,6 +114,9 @@ make_control(struct plan *p)
 	p->choices = 1 + rng_below(&more, 4);
 	p->has_control = rng_percent(&r, 50);
 	p->period_ns = NSEC_PER_SEC;
+	p->evict_deadline_ns = NSEC_PER_SEC;
+	p->drain_ns = NSEC_PER_SEC;
+	p->extra_choices = 2;
 	p->probe_ns = p->ping_ns;
 	for (uint32_t i = 0; i < SIM_DAEMONS_MAX; i++)
 		p->spare_slabs[i] = SIM_POOL_MAX + 2;
@@ -122,6 +127,10 @@ make_control(struct plan *p)
 	p->hedge_ns = p->op_timeout_ns * PICK(&r, 1, 0, 1, 2, 5) / 10;
 	p->probe_ns = p->ping_ns * PICK(&r, 1, 0, 1, 2, 4) / 2;
 	p->control_timeout_ns = p->op_timeout_ns * PICK(&r, 1, 0, 2, 10);
+	p->evict_deadline_ns = 1 + p->end_ns / PICK(&r, 1, 1, 4, 20, 100);
+	p->evict_deadline_ns += NSEC_PER_MSEC * PICK(&r, 1, 1, 10, 100);
+	p->drain_ns = NSEC_PER_MSEC * PICK(&r, 1, 0, 1, 10, 100, 1000);
+	p->extra_choices = rng_below(&r, 4);
 	for (uint32_t i = 0; i < SIM_DAEMONS_MAX; i++)
 		p->spare_slabs[i] = 1 + rng_below(&r, SIM_POOL_MAX + 2);
 }
@@ -387,6 +396,42 @@ make_control_fault(struct plan *p, struct rng *r, struct plan_fault *f)
 		f->until_ns = f->at_ns + rng_between(r, 1, 20 * p->net_ns);
 }
 
+/* Daemons that lend all they have and want some of it back, now and again, while it is used. */
+static void
+make_evictions(struct plan *p, struct rng *r)
+{
+	const uint32_t n_ops = 30 + rng_below(r, 60);
+	const uint32_t n_faults = 2 + rng_below(r, 5);
+
+	p->n_slabs = SIM_SLABS_MAX;
+	p->end_ns = p->end_ns < 100 * NSEC_PER_MSEC ? 100 * NSEC_PER_MSEC : p->end_ns;
+	for (uint32_t i = 0; i < SIM_DAEMONS_MAX; i++) {
+		p->pool_slabs[i] = SIM_POOL_MAX;
+		p->client_slabs[i] = SIM_POOL_MAX - rng_below(r, 2);
+		p->spare_slabs[i] = SIM_POOL_MAX + 2;
+	}
+	for (uint32_t i = 0; i < n_ops && p->n_ops < SIM_OPS_MAX; i++)
+		p->ops[p->n_ops++] = (struct plan_op){
+			.at_ns = i < 8 ? i * 1000 : rng_between(r, 0, p->end_ns),
+			.device = rng_below(r, p->n_devices),
+			.kind = rng_percent(r, 60) ? OP_WRITE : OP_READ,
+			.offset_bytes = (i % SIM_SLABS_MAX) * SIM_SLAB_BYTES +
+					rng_below(r, 40) * PAGE_BYTES,
+			.length_bytes = PAGE_BYTES,
+		};
+	for (uint32_t i = 0; i < n_faults && p->n_faults < SIM_FAULTS_MAX; i++) {
+		struct plan_fault *f = &p->faults[p->n_faults++];
+
+		*f = (struct plan_fault){
+			.at_ns = rng_between(r, p->end_ns / 8, p->end_ns),
+			.kind = FAULT_MEMORY_SHORT,
+			.daemon = rng_below(r, p->n_daemons),
+			.value = rng_below(r, 3),
+		};
+		f->until_ns = f->at_ns + rng_between(r, p->period_ns, p->period_ns + p->end_ns / 3);
+	}
+}
+
 /* Apart again, and last. */
 static void
 make_control_faults(struct plan *p)
@@ -396,6 +441,10 @@ make_control_faults(struct plan *p)
 
 	if (!p->has_control || p->n_daemons == 0)
 		return;
+	if (rng_percent(&r, 25)) {
+		make_evictions(p, &r);
+		n = rng_percent(&r, 50) ? 0 : n;
+	}
 	for (; n > 0 && p->n_faults < SIM_FAULTS_MAX; n--)
 		make_control_fault(p, &r, &p->faults[p->n_faults++]);
 }
@@ -467,7 +516,8 @@ plan_print(const struct plan *p, FILE *out)
 		" us, disk %" PRIu64 " us, lag %" PRIu64
 		" us, broken backup %d, hot_slab %u, choices %u\n"
 		"control %d: refill %" PRIu64 " MiB/s, period %" PRIu64 " us, hedge %" PRIu64
-		" us, probe %" PRIu64 " us, control_timeout %" PRIu64 " ms\n",
+		" us, probe %" PRIu64 " us, control_timeout %" PRIu64 " ms, evict deadline %" PRIu64
+		" us, drain %" PRIu64 " ms, extra choices %u\n",
 		p->n_devices, p->n_slabs, p->n_daemons, p->n_peers,
 		p->ack == SLAB_ACK_REMOTE ? "remote" : "both", p->can_zero, p->can_discard,
 		p->has_psk, p->op_timeout_ns / NSEC_PER_MSEC, p->connect_timeout_ns / NSEC_PER_MSEC,
@@ -475,7 +525,8 @@ plan_print(const struct plan *p, FILE *out)
 		p->retry_max_ns / NSEC_PER_MSEC, p->net_ns / 1000, p->disk_ns / 1000,
 		p->lag_ns / 1000, p->is_backup_broken, p->hot_slab, p->choices, p->has_control,
 		p->refill_rate >> 20, p->period_ns / 1000, p->hedge_ns / 1000, p->probe_ns / 1000,
-		p->control_timeout_ns / NSEC_PER_MSEC);
+		p->control_timeout_ns / NSEC_PER_MSEC, p->evict_deadline_ns / 1000,
+		p->drain_ns / NSEC_PER_MSEC, p->extra_choices);
 	for (uint32_t i = 0; i < p->n_daemons; i++)
 		fprintf(out, "daemon %u: %u slabs, %u a client, %u fit, like %s\n", i,
 			p->pool_slabs[i], p->client_slabs[i], p->spare_slabs[i],

@@ -59,6 +59,8 @@ enum fault_kind {
 	FAULT_PORTAL_BACK,  /* removed, and added again soon */
 	FAULT_MEMORY_SHORT, /* other programs of a daemon's host take its memory */
 	FAULT_MEMORY_PRESSURE,
+	FAULT_DRAIN,	 /* as FAULT_DAEMON_STOP, but slabs are asked back first */
+	FAULT_DONE_HELD, /* what a device says of its slabs reaches nobody for a while */
 	FAULT_KINDS,
 };
 
@@ -116,6 +118,9 @@ struct plan {
 	uint64_t hedge_ns;
 	uint64_t probe_ns;
 	uint64_t control_timeout_ns;
+	uint64_t evict_deadline_ns;
+	uint64_t drain_ns;
+	uint32_t extra_choices;
 	uint32_t spare_slabs[SIM_DAEMONS_MAX]; /* that fit above the headroom */
 	uint32_t choices;		       /* daemons that are asked for each slab */
 	uint64_t op_timeout_ns;

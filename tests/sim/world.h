@@ -40,6 +40,7 @@ struct sim {
 	uint64_t n_peer_maps;
 	uint64_t n_peer_unmaps;
 	uint64_t n_hostile;
+	uint64_t n_lies;
 };
 
 static inline uint64_t
