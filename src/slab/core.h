@@ -112,8 +112,10 @@ struct piece {
 	bool is_started; /* WRITE: past waiting and fetching */
 	bool is_answered;
 	bool is_main_done;
-	bool is_kept;	 /* WRITE: counted in n_kept */
-	bool has_remote; /* WRITE: its remote copy was completed, in p->generation */
+	bool is_kept;	       /* WRITE: counted in n_kept */
+	bool has_remote;       /* WRITE: its remote copy was completed, in p->generation */
+	uint32_t prior_remote; /* WRITE to an EVICTING slab: pages that it had before */
+	uint32_t prior_generation;
 	uint8_t n_tries; /* WRITE: after both copies failed, before the answer */
 	enum write_backup backup;
 	int backup_status; /* of WRITE_BACKUP_FAILED */

@@ -168,6 +168,9 @@ write_start(struct piece *p)
 
 	const uint32_t unsafe = order_unsafe_pages(&d->order, p->order.block, &p->order);
 
+	p->prior_remote =
+		d->arena.slabs[slab].state == SLAB_STATE_EVICTING ? b->remote & p->order.mask : 0;
+	p->prior_generation = d->arena.slabs[slab].generation;
 	p->is_started = true;
 	p->order.has_data = true;
 	p->order.prior_backup = b->backup & p->order.mask;
@@ -188,6 +191,20 @@ write_start(struct piece *p)
 		backup_start(p);
 }
 
+/*
+ * The remote copies that write_start() disowned and that nothing has overwritten: the slab is
+ * on its way back.  An earlier write may have no other, should the backup refuse it.
+ */
+static void
+restore_remote(struct piece *p)
+{
+	struct slab_device *d = p->dev;
+
+	if (p->prior_remote != 0 && slab_holds(d, piece_slab(p), p->prior_generation))
+		slab_set_remote(d, p->order.block, p->prior_remote & ~p->order.prior_lost,
+				p->prior_generation);
+}
+
 /* The write failed as a whole, before its answer: the pages are what they were. */
 static void
 write_fail(struct piece *p, int status)
@@ -200,6 +217,7 @@ write_fail(struct piece *p, int status)
 	d->arena.blocks[p->order.block].backup |= p->order.prior_backup & ~unsafe;
 	slab_lose_pages(d, p->order.block, p->order.prior_lost & ~unsafe);
 	write_main_done(p);
+	restore_remote(p);
 	write_end(p);
 	piece_answer(p, status);
 }

@@ -809,10 +809,46 @@ stop__failed_sync_is_an_error(void **state)
 	world_free(w);
 }
 
+/*
+ * A write that is only in its buffer and on a slab that goes back, and behind it one that
+ * fails as a whole: the earlier one's remote copy still counts when the backup refuses it.
+ */
+static void
+evict__failed_write_leaves_the_remote_copy_of_an_earlier_one(void **state)
+{
+	struct world *w = world_with_kept(2);
+	struct world_io *earlier, *failing;
+
+	(void)state;
+	world_hold_backup(w, true);
+	world_run(w, 1500 * NSEC_PER_MSEC); /* the kept write is on its way to the backup again */
+	(void)dw_start(w, BACKEND_WRITE, 0, 64 * PAGE_BYTES); /* maps */
+	world_settle(w);
+	assert_int_equal(dw_slab_state(w, 0), SLAB_STATE_MAPPED);
+	earlier = world_submit(w, BACKEND_WRITE, 0, P, 4 * PAGE_BYTES);
+	world_settle(w);
+	assert_true(earlier->is_done && earlier->status == 0); /* on the slab; waits behind it */
+	assert_true(slab_evict_begin(world_device(w), 0, 0));
+	failing = dw_start(w, BACKEND_WRITE, 0, Q);
+	world_settle(w);
+	assert_false(failing->is_done);
+	world_hold_backup(w, false);
+	world_run(w, NSEC_PER_SEC / 10);
+	assert_true(failing->is_done && failing->status == -EIO);
+	assert_int_equal(dw_read(w, Q), 0);
+	world_run(w, 3 * NSEC_PER_SEC); /* the earlier one is refused, too */
+	assert_true(dw_is_remote(w, Q));
+	assert_int_equal(dw_read(w, Q), 0);
+	heal(w);
+	assert_int_equal(dw_read(w, Q), 0);
+	world_free(w);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(evict__failed_write_leaves_the_remote_copy_of_an_earlier_one),
 		cmocka_unit_test(degraded__repaired_from_remote_in_batches),
 		cmocka_unit_test(degraded__flush_fails_until_it_is_repaired),
 		cmocka_unit_test(degraded__rewritten_or_lost_meanwhile),
