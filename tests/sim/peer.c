@@ -323,10 +323,8 @@ refused(struct sim_peer *p, uint32_t request_id)
 		if (!s->is_unmapping || s->unmap_id != request_id)
 			continue;
 		s->is_unmapping = false;
-		if (p->has_garbled)
-			continue; /* perhaps the UNMAP itself */
-		s->is_mapped = false;
-		s->was_unmapped = true;
+		/* When the memory cannot be reached any more was not said: not tried. */
+		s->is_mapped = p->has_garbled && s->is_mapped;
 	}
 }
 
