@@ -49,7 +49,9 @@ struct backend_io {
 	uint32_t flags;
 	uint64_t offset_bytes;
 	uint32_t length_bytes;
-	void *data;	       /* READ, WRITE: @length_bytes of DMA-able memory.  Else NULL. */
+	/* READ, WRITE: @length_bytes of DMA-able memory; of a READ it may be another at done().
+	 * Else NULL. */
+	void *data;
 	backend_done_fn *done; /* the server sets it before submit */
 	void *arg;	       /* the server's */
 };

@@ -17,6 +17,7 @@
  *   remote_queue.c  which daemons a turn looks at
  *   membership.c  which daemons there are: joining, leaving
  *   health.c      how a daemon that is up is doing; probes of its memory
+ *   hedge.c       reads that a daemon is slow to answer
  *   repair.c      degraded pages and backup retries
  *   evict.c       giving a slab back to its daemon
  *   migrate.c     moving it to another one instead
@@ -41,6 +42,7 @@
 #include "slab/evict.h"
 #include "slab/fill.h"
 #include "slab/health.h"
+#include "slab/hedge.h"
 #include "slab/migrate.h"
 #include "slab/page_order.h"
 #include "slab/placement.h"
@@ -102,6 +104,11 @@ struct piece {
 	uint8_t n_pages;
 	bool is_repair;
 	bool is_fill;
+
+	struct list hedge_node; /* remote->reads */
+	struct piece *hedge;	/* READ: reads from the backup what remote is slow with */
+	struct piece *hedge_of; /* of a hedge: the read that may need its buffer */
+	bool is_outrun;		/* the hedge was first: remote_op is not waited for */
 
 	uint32_t todo;	     /* pages that the read phase has not got yet */
 	uint32_t promotable; /* pages that were read from elsewhere than the slab's home */
@@ -184,6 +191,7 @@ struct remote {
 	uint32_t leave_slab;	       /* where the search for them goes on */
 	struct tp_conn *conn;	       /* NULL in IDLE */
 	struct list ops;	       /* pieces with a remote op in flight, oldest first */
+	struct list reads;	       /* those of them that may be hedged */
 	uint32_t slabs_free;
 	uint32_t usage_permille; /* of its host's memory, as last said */
 	uint32_t slabs_mapped;
@@ -299,6 +307,7 @@ struct slab_device {
 	void *zeros;		   /* one block of zeros inside the pool */
 	uint8_t *health_words;	   /* inside the pool, one of each remote */
 	uint32_t n_health_pages;
+	uint32_t n_hedges; /* reading from the backup */
 
 	uint32_t n_in_use; /* pieces, ranges and flushes not on a free list */
 	bool is_starved;   /* get() gave NULL since the last resume() */
@@ -353,6 +362,8 @@ void read_submit(struct piece *p);
 void read_fetch(struct piece *p);
 void read_remote_done(struct piece *p, int status);
 void read_backup_done(struct piece *p, int status);
+/* The pages @mask came from the backup before remote had them. */
+void read_hedge_won(struct piece *p, uint32_t mask);
 
 /* write_path.c */
 void write_submit(struct piece *p);

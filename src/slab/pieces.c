@@ -130,6 +130,7 @@ piece_take(struct slab_device *d, enum backend_kind kind, uint32_t block, uint32
 	list_init(&p->done_node);
 	list_init(&p->retry_node);
 	list_init(&p->remote_node);
+	list_init(&p->hedge_node);
 	list_init(&p->unsafe.node);
 	p->order.block = block;
 	p->order.mask = mask;
@@ -243,8 +244,9 @@ piece_free_if_idle(struct piece *p)
 	struct slab_device *d = p->dev;
 
 	if (p->is_held || p->remote_busy || p->backup_busy || list_is_linked(&p->order.chain) ||
-	    list_is_linked(&p->done_node) || list_is_linked(&p->unsafe.node))
+	    list_is_linked(&p->done_node) || list_is_linked(&p->unsafe.node) || p->hedge_of)
 		return;
+	hedge_release(p);
 	assert(!list_is_linked(&p->retry_node) && !list_is_linked(&p->remote_node));
 	assert(!list_is_linked(&p->order.ready));
 	run_put(d, p->buffer_page, p->buffer_order);

@@ -96,7 +96,7 @@ promote_next(struct piece *p)
 	struct slab_device *d = p->dev;
 	uint32_t pages = 0;
 
-	if (p->status == 0 && !d->is_stopping &&
+	if (p->status == 0 && !p->remote_busy && !d->is_stopping &&
 	    pieces_free_pages(d) > d->arena.n_buffer_pages / READ_RESERVE_DIVISOR)
 		pages = p->promotable & slab_promotable_pages(d, p->order.block);
 	if (pages != 0) {
@@ -159,6 +159,7 @@ read_fetch(struct piece *p)
 	struct slab_device *d = p->dev;
 	const struct arena_block *b = &d->arena.blocks[p->order.block];
 	uint32_t remote, backup, flying;
+	bool is_waiting;
 
 	p->is_reading = true;
 	if (p->status == 0) {
@@ -168,6 +169,8 @@ read_fetch(struct piece *p)
 	}
 	flying = (p->remote_busy ? p->remote_mask : 0) | (p->backup_busy ? p->backup_mask : 0);
 	remote = slab_readable_pages(d, p->order.block) & p->todo & ~flying;
+	if (p->is_outrun)
+		remote &= ~b->backup;
 	remote &= ~(b->backup & avoided_pages(d, p->order.block, remote));
 	backup = b->backup & p->todo & ~flying & ~remote;
 	if (p->status == 0 && (p->todo & ~flying & ~remote & ~backup) != 0)
@@ -176,7 +179,8 @@ read_fetch(struct piece *p)
 		remote_post(p, TP_OP_READ, one_home(d, p->order.block, remote));
 	if (p->status == 0 && backup != 0 && !p->backup_busy)
 		fetch_from_backup(p, first_run(backup));
-	if (!p->remote_busy && !p->backup_busy)
+	is_waiting = p->remote_busy && !(p->is_outrun && (p->todo == 0 || p->status != 0));
+	if (!is_waiting && !p->backup_busy)
 		fetch_end(p);
 }
 
@@ -194,11 +198,25 @@ count_copied(const struct piece *p)
 }
 
 void
+read_hedge_won(struct piece *p, uint32_t mask)
+{
+	got_pages(p, mask, &p->dev->stats.pages_read_backup);
+	read_fetch(p);
+}
+
+void
 read_remote_done(struct piece *p, int status)
 {
 	struct slab_device *d = p->dev;
 	const bool is_current = status == 0 && slab_holds(d, piece_slab(p), p->generation);
 
+	if (hedge_remote_done(p)) {
+		if (p->is_reading)
+			read_fetch(p);
+		else
+			piece_free_if_idle(p);
+		return;
+	}
 	if (p->is_reading) {
 		if (is_current)
 			got_pages(p, p->remote_mask, &d->stats.pages_read_remote);

@@ -77,6 +77,7 @@ remote_open(struct remote *r)
 	r->state = REMOTE_IDLE;
 	r->retry_ns = r->dev->config.retry_ns;
 	list_init(&r->ops);
+	list_init(&r->reads);
 	list_init(&r->touched_node);
 	core_timer_arm(&r->step_timer, 0);
 	remote_touch(r);
@@ -511,6 +512,8 @@ remote_post(struct piece *p, enum tp_op_kind kind, uint32_t mask)
 		.rkey = home.rkey,
 		.done = op_done_cb,
 	};
+	if (kind == TP_OP_READ)
+		hedge_posted(p);
 	tp_post(r->conn, &p->remote_op);
 }
 
@@ -597,6 +600,7 @@ remote_advance(struct remote *r, uint64_t now_ns)
 	if (core_timer_is_due(&r->ping_timer, now_ns, &next_ns) && !health_outlives_ping(r))
 		remote_fail(r, -ETIMEDOUT, "no answer to PING in time");
 	health_advance(r, now_ns, &next_ns);
+	hedge_advance(r, now_ns, &next_ns);
 	return next_ns;
 }
 
