@@ -12,9 +12,10 @@
 #include "wire/ctl.h"
 #include "world.h"
 
-#define PING_NS (10 * NSEC_PER_SEC)
-/* 64 MiB a second at the scale of everything. */
+#define PING_NS (30 * NSEC_PER_SEC)
+/* 64 and 256 MiB a second at the scale of everything. */
 #define REFILL_RATE (64 * GIB_BYTES / 1024)
+#define MIGRATE_RATE (256 * GIB_BYTES / 1024)
 #define OP_TIMEOUT_NS (2 * NSEC_PER_SEC)
 /* Allocating, zeroing and registering a GiB; zeroing; giving back. */
 #define FILL_NS (400 * NSEC_PER_MSEC)
@@ -374,11 +375,11 @@ device_init(struct machine *m)
 		.op_timeout_ns = OP_TIMEOUT_NS,
 		.connect_timeout_ns = OP_TIMEOUT_NS,
 		.ping_ns = PING_NS,
-		.hedge_ns = 50 * NSEC_PER_MSEC,
-		.control_timeout_ns = 10 * NSEC_PER_SEC,
 		.retry_ns = NSEC_PER_SEC / 2,
 		.retry_max_ns = 10 * NSEC_PER_SEC,
 		.refill_rate = REFILL_RATE,
+		.migrate = true,
+		.migrate_rate = MIGRATE_RATE,
 		.choices = w->opt.choices,
 		.query_timeout_ns = OP_TIMEOUT_NS,
 		.hot_slab = 20, /* with alpha and the period the paper's */

@@ -56,8 +56,13 @@ totals_get(const struct world *w, struct measure_totals *t)
 		slab_device_get_stats(m->device, &device);
 		daemon_get_stats(m->daemon, &daemon);
 		t->maps += daemon.maps_total;
-		t->unmaps += daemon.unmaps_total;
 		t->refused += daemon.refused_total;
+		t->evictions += daemon.evictions_total;
+		t->evictions_forced += daemon.evictions_forced_total;
+		t->dones += device.evictions;
+		t->done_ns += device.evict_ns_total;
+		t->migrations += device.migrations;
+		t->given_back += device.slabs_given_back;
 		t->pages_read_remote += device.pages_read_remote;
 		t->pages_read_backup += device.pages_read_backup;
 		for (uint32_t k = 0; k < NET_MESSAGE_TYPES; k++)
@@ -244,18 +249,27 @@ report_loads(FILE *to, const char *name, const double *loads, uint32_t n)
 }
 
 static void
+report_count(FILE *to, const char *name, uint64_t now, uint64_t then)
+{
+	fprintf(to, "\"%s\": %" PRIu64 ",\n", name, now - then);
+}
+
+static void
 report_totals(FILE *to, const struct world *w, const struct measure_totals *now)
 {
 	const struct measure_totals *then = &w->measure.at_warm;
+	const uint64_t dones = now->dones - then->dones;
 
-	fprintf(to,
-		"\"evictions\": %" PRIu64 ", \"maps\": %" PRIu64 ", \"unmaps\": %" PRIu64
-		", \"refused\": %" PRIu64 ", \"pages_read_remote\": %" PRIu64
-		", \"pages_read_backup\": %" PRIu64 ",\n",
-		now->n_sent[CTL_EVICT] - then->n_sent[CTL_EVICT], now->maps - then->maps,
-		now->unmaps - then->unmaps, now->refused - then->refused,
-		now->pages_read_remote - then->pages_read_remote,
-		now->pages_read_backup - then->pages_read_backup);
+	report_count(to, "evictions", now->evictions, then->evictions);
+	report_count(to, "evictions_forced", now->evictions_forced, then->evictions_forced);
+	report_count(to, "migrations", now->migrations, then->migrations);
+	report_count(to, "given_back", now->given_back, then->given_back);
+	report_count(to, "maps", now->maps, then->maps);
+	report_count(to, "refused", now->refused, then->refused);
+	report_count(to, "pages_read_remote", now->pages_read_remote, then->pages_read_remote);
+	report_count(to, "pages_read_backup", now->pages_read_backup, then->pages_read_backup);
+	fprintf(to, "\"eviction_ms\": %.3f,\n",
+		dones > 0 ? (double)(now->done_ns - then->done_ns) * 1e-6 / (double)dones : 0);
 	fprintf(to,
 		"\"containers_started\": %" PRIu64 ", \"containers_unplaced\": %" PRIu64
 		", \"pieces\": %" PRIu64 ", \"pieces_starved\": %" PRIu64

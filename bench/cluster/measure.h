@@ -41,7 +41,12 @@ struct measure_totals {
 	uint64_t n_sent[NET_MESSAGE_TYPES];
 	uint64_t maps;
 	uint64_t refused;
-	uint64_t unmaps;
+	uint64_t evictions;	   /* slabs that daemons took back */
+	uint64_t evictions_forced; /* without their clients' DONE */
+	uint64_t dones;		   /* EVICTs that clients answered */
+	uint64_t done_ns;	   /* ... after, together */
+	uint64_t migrations;
+	uint64_t given_back; /* by clients, unasked */
 	uint64_t pages_read_remote;
 	uint64_t pages_read_backup;
 };
