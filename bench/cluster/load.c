@@ -30,7 +30,7 @@
 static double
 uniform(struct world *w, double low, double high)
 {
-	return low + (high - low) * (double)(rng_next(&w->rng) >> 11) * 0x1p-53;
+	return low + (high - low) * (double)(rng_next(&w->load.rng) >> 11) * 0x1p-53;
 }
 
 static double
@@ -156,7 +156,7 @@ static struct machine *
 machine_with_room(struct world *w, const struct container *c)
 {
 	for (uint32_t i = 0; i < PLACES_TRIED; i++) {
-		struct machine *m = &w->machines[rng_below(&w->rng, w->opt.n_machines)];
+		struct machine *m = &w->machines[rng_below(&w->load.rng, w->opt.n_machines)];
 
 		if (has_room(m, c))
 			return m;
@@ -269,6 +269,7 @@ load_init(struct world *w)
 {
 	const uint32_t n = w->opt.n_containers;
 
+	w->load.rng = rng_of(w->opt.seed, 1);
 	w->load.containers = guard_alloc(n * sizeof(*w->load.containers));
 	for (uint32_t i = 0; i < w->opt.n_machines; i++) {
 		struct machine *m = &w->machines[i];
@@ -277,7 +278,7 @@ load_init(struct world *w)
 		m->reserved_gib = MACHINE_SYSTEM_GIB;
 		m->tick_ev.fire = tick_cb;
 		sim_clock_at(&w->clock, &m->tick_ev,
-			     w->clock.now_ns + rng_between(&w->rng, 0, TICK_NS));
+			     w->clock.now_ns + rng_between(&w->load.rng, 0, TICK_NS));
 	}
 	for (uint32_t i = 0; i < n; i++) {
 		struct container *c = &w->load.containers[i];
@@ -288,6 +289,6 @@ load_init(struct world *w)
 		list_init(&c->node);
 		c->start_ev.fire = first_start_cb;
 		sim_clock_at(&w->clock, &c->start_ev,
-			     w->clock.now_ns + rng_between(&w->rng, 0, 30 * NSEC_PER_SEC));
+			     w->clock.now_ns + rng_between(&w->load.rng, 0, 30 * NSEC_PER_SEC));
 	}
 }

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "common/list.h"
+#include "common/rng.h"
 #include "sim/clock.h"
 
 #define CONTAINER_SLABS_MAX 16u
@@ -42,6 +43,7 @@ struct container {
 };
 
 struct load {
+	struct rng rng; /* so that containers do the same whatever the network does */
 	struct container *containers;
 	uint64_t n_started;
 	uint64_t n_unplaced; /* no machine had room: tried again later */
