@@ -184,19 +184,33 @@ migrate_pages(struct slab_device *d, struct migration *m, uint64_t now_ns, uint6
 	(void)core_timer_is_due(&m->pass_timer, now_ns, next_ns);
 }
 
-/* The slab that waits longest; those that are not mapped any more leave. */
+/* The slab that is used most, looked for once a period; those that are gone leave the list. */
 static bool
-next_slab(struct slab_device *d, uint32_t *ret_slab)
+hottest(struct slab_device *d, uint32_t *ret_slab)
 {
-	while (!list_is_empty(&d->fill.slabs)) {
-		struct slab_run *run = container_of(d->fill.slabs.next, struct slab_run, fill_node);
+	struct fill *f = &d->fill;
+	struct list *pos, *next;
+	double most = -1;
 
-		*ret_slab = (uint32_t)(run - d->runs);
-		if (d->arena.slabs[*ret_slab].state == SLAB_STATE_MAPPED)
-			return true;
-		list_del(&run->fill_node);
+	if (f->period == d->activity.period && list_is_linked(&d->runs[f->slab].fill_node) &&
+	    slab_is_mapped(d, f->slab)) {
+		*ret_slab = f->slab;
+		return true;
 	}
-	return false;
+	list_foreach_safe (pos, next, &f->slabs) {
+		const uint32_t slab =
+			(uint32_t)(container_of(pos, struct slab_run, fill_node) - d->runs);
+
+		if (!slab_is_mapped(d, slab)) {
+			list_del(pos);
+		} else if (activity_of(d, slab) > most) {
+			most = activity_of(d, slab);
+			f->slab = slab;
+		}
+	}
+	f->period = d->activity.period;
+	*ret_slab = f->slab;
+	return most >= 0;
 }
 
 void
@@ -222,7 +236,7 @@ fill_advance(struct slab_device *d, uint64_t now_ns)
 	if (list_is_empty(&d->fill.slabs))
 		return next_ns;
 	rate_advance(&d->fill.refill, d->config.refill_rate, now_ns);
-	while (may_start(d) && next_slab(d, &slab) && refill_next(d, slab, &next_ns))
+	while (may_start(d) && hottest(d, &slab) && refill_next(d, slab, &next_ns))
 		continue;
 	return next_ns;
 }

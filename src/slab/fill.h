@@ -7,7 +7,7 @@
  * daemon waits.
  *
  * Refill: a slab that was mapped (again) has pages that only the backup has.  They
- * are copied up, one slab after the other, at refill_rate bytes per second at most.
+ * are copied up, hottest slab first, at refill_rate bytes per second at most.
  *
  *   refill:   idle -(fill_want)-> on d->fill.slabs -(block after block)-> idle
  *   piece:    waits for its turn -> reads what still lacks a copy -> remote WRITE -> ends
@@ -47,6 +47,8 @@ struct fill_place {
 
 struct fill {
 	struct list slabs; /* slab_run.fill_node of those to be refilled */
+	uint32_t slab;	   /* of them, the one at work ... */
+	uint32_t period;   /* ... chosen in this period of activity */
 	uint32_t n_pieces; /* in flight */
 	struct fill_rate refill;
 	struct fill_rate migrate;

@@ -18,6 +18,7 @@
 #define PENDING_MAX 32u
 #define OPERATIONS 16u
 #define FAILURES_MAX 48u
+#define MIB_PER_S (UINT64_C(64) << 20)
 #define PSK "a secret of enough length"
 
 struct run {
@@ -207,6 +208,26 @@ step_backup(struct run *r)
 		fake_backup_step(fb, how % fake_backup_pending(fb));
 }
 
+/* A slab goes back: asked for, taken, or given up by the device. */
+static void
+evict(struct run *r, struct fake_daemon *f)
+{
+	const uint8_t how = fuzz_u8(&r->in);
+	struct fake_daemon_slab *s = &f->slabs[0];
+
+	if (how & 0x80)
+		(void)slab_evict_begin(world_device(r->w), 0,
+				       how & 0x40 ? 1 + fuzz_u16(&r->in) * UINT64_C(100000) : 0);
+	else if (!s->is_granted || s->is_revoking)
+		return;
+	else if (how & 0x40)
+		fake_daemon_revoke(s);
+	else if (how & 0x20)
+		fake_daemon_check_activity(f, s->slab);
+	else
+		fake_daemon_evict(f, s->slab, 1 + fuzz_u8(&r->in) * 20u);
+}
+
 static void
 break_backup(struct run *r)
 {
@@ -280,7 +301,10 @@ operate(struct run *r)
 			fail_next(r);
 		break;
 	default:
-		break_backup(r);
+		if (op & 0x80)
+			evict(r, f);
+		else
+			break_backup(r);
 		break;
 	}
 }
@@ -340,6 +364,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		.n_daemons = DAEMONS,
 		.slabs_per_daemon = 1,
 		.ack = how & 0x10 ? SLAB_ACK_BOTH : SLAB_ACK_REMOTE,
+		.refill_rate = how & 0x08 ? MIB_PER_S : 0,
+		.migrate_rate = how & 0x08 ? MIB_PER_S : 0,
 		.can_zero = how & 0x20,
 		.can_discard = how & 0x40,
 		.psk = how & 0x80 ? PSK : NULL,

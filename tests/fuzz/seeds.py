@@ -270,6 +270,15 @@ def device():
     yield "daemon-lost", b"\0" + up + write + settle * 2 + b"\15" + settle + read + settle + backup * 3
     yield "backup-broken", b"\0" + up + b"\17\1" + write + settle * 2 + backup + b"\7\377\377" + b"\17\0" + backup
     yield "mr-info-elsewhere", b"\0" + up + b"\14\6" + write + settle + b"\11\10\0\4\0\0\20\0\0\0\0\0\0" + settle
+    evict, late, revoke, give = b"\217\0\377", b"\217\0\1", b"\217\100", b"\217\300\0\20"
+    for name, what in ("evict", evict), ("evict-late", late + b"\7\377\377"), ("revoke", revoke), ("give-back", give):
+        for how in (0, 8):
+            start = bytes([how]) + up + write + settle * 2
+            yield f"{name}-{how}", start + backup + what + settle * 3 + read + settle + backup * 3
+            yield f"{name}-unsafe-{how}", start + what + settle * 3 + write + settle + backup * 3 + settle
+            yield f"{name}-broken-{how}", (start + b"\17\1" + backup + write + settle + backup * 2 + what + settle * 3 +
+                                          b"\17\0" + settle)
+            yield f"{name}-lost-{how}", start + backup + what + b"\3\3" + b"\15" + settle * 3 + read + settle + backup
     yield "silent-operations", b"\0" + up + write + settle * 2 + b"\316" + write + b"\7\377\377" * 4
 
 

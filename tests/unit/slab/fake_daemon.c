@@ -208,7 +208,7 @@ on_done(struct fake_daemon *f, const struct ctl_msg *in)
 {
 	struct fake_daemon_slab *s = fake_daemon_find(f, in->u.unmap.slab);
 
-	assert(in->request_id != 0 && in->request_id <= f->n_requests);
+	assert(in->request_id != 0);
 	f->n_dones++;
 	f->done_id = in->request_id;
 	if (s && s->generation == in->u.unmap.generation && !s->is_revoking)
@@ -318,7 +318,7 @@ message_cb(void *arg, const void *bytes, size_t length)
 		on_done(f, &msg);
 		return;
 	case CTL_ACTIVITY:
-		assert(msg.request_id != 0 && msg.request_id <= f->n_requests);
+		assert(msg.request_id != 0);
 		f->n_activities++;
 		f->activity = msg.u.activity;
 		return;

@@ -99,7 +99,7 @@ done__not_before_reads_and_writes_in_flight_end(void **state)
 }
 
 static void
-done__not_before_writes_are_on_the_backup(void **state)
+d3__done_waits_for_answered_writes_to_reach_the_backup(void **state)
 {
 	struct world *w = world_mapped(1);
 	struct world_io *wr;
@@ -339,6 +339,38 @@ deadline__near_it_reads_leave_the_daemon_alone(void **state)
 	fake_backup_fail_writes(world_backup(w), 0);
 	world_allow_read_errors(w);
 	world_free(w);
+}
+
+/* EVICT between any two steps of a request: no operation meets memory that is given up. */
+static void
+d5__nothing_touches_the_slab_after_done(void **state)
+{
+	(void)state;
+	for (uint32_t steps = 0; steps < 12; steps++)
+		for (uint32_t kind = BACKEND_READ; kind <= BACKEND_WRITE; kind++) {
+			struct world *w = world_mapped(1);
+
+			dw_hold_ops(w, true);
+			(void)dw_start(w, (enum backend_kind)kind, 0, P);
+			(void)dw_start(w, BACKEND_WRITE, 0, P);
+			(void)dw_start(w, BACKEND_READ, 0, Q);
+			fake_daemon_evict(lender(w), 0, LONG_MS);
+			for (uint32_t i = 0; i < steps; i++) {
+				world_advance(w);
+				(void)fake_net_step(world_net(w));
+				if (i % 3 == 2)
+					(void)fake_net_step_kind(world_net(w), FAKE_OP, NULL);
+			}
+			(void)dw_start(w, BACKEND_READ, 0, P);
+			(void)dw_start(w, BACKEND_WRITE, 0, Q);
+			dw_hold_ops(w, false);
+			world_settle(w);
+			assert_int_equal(world_pending(w), 0);
+			assert_int_equal(world_stats(w).remote_failures, 0);
+			assert_int_equal(world_daemon(w, 0)->n_dones, 1);
+			world_check_remote(w);
+			world_free(w);
+		}
 }
 
 static void
@@ -648,7 +680,8 @@ main(void)
 		cmocka_unit_test(evict__an_idle_slab_is_done_at_once),
 		cmocka_unit_test(evict__the_slab_can_be_mapped_again),
 		cmocka_unit_test(done__not_before_reads_and_writes_in_flight_end),
-		cmocka_unit_test(done__not_before_writes_are_on_the_backup),
+		cmocka_unit_test(d3__done_waits_for_answered_writes_to_reach_the_backup),
+		cmocka_unit_test(d5__nothing_touches_the_slab_after_done),
 		cmocka_unit_test(done__not_before_degraded_pages_are_repaired),
 		cmocka_unit_test(done__not_before_a_promotion_in_flight_ends),
 		cmocka_unit_test(done__again_when_it_cannot_be_queued),

@@ -107,6 +107,26 @@ refill__one_slab_after_the_other(void **state)
 }
 
 static void
+refill__the_hottest_slab_first(void **state)
+{
+	struct world *w = world_without_daemon(3, MIB / 4);
+
+	(void)state;
+	daemon_returns(w);
+	world_device(w)->fill.refill = (struct fill_rate){.bytes = 0, .at_ns = world_now(w)};
+	for (uint32_t i = 0; i < 200; i++)
+		assert_int_equal(dw_write(w, 3 * MIB - PAGE_BYTES), 0);
+	world_settle(w);
+	dw_map(w, 0);
+	dw_map(w, 1);
+	world_run(w, 500 * NSEC_PER_MSEC);
+	assert_true(pages_remote(w, 2) > 30);
+	assert_int_equal(pages_remote(w, 0), 0);
+	assert_int_equal(pages_remote(w, 1), 0);
+	world_free(w);
+}
+
+static void
 refill__keeps_to_its_rate(void **state)
 {
 	struct world *w = world_without_daemon(1, MIB / 4);
@@ -282,6 +302,7 @@ main(void)
 		cmocka_unit_test(refill__everything_that_the_backup_has),
 		cmocka_unit_test(refill__off),
 		cmocka_unit_test(refill__one_slab_after_the_other),
+		cmocka_unit_test(refill__the_hottest_slab_first),
 		cmocka_unit_test(refill__keeps_to_its_rate),
 		cmocka_unit_test(refill__never_overwrites_a_newer_page),
 		cmocka_unit_test(refill__whose_turn_comes_after_a_write_leaves_the_page_alone),

@@ -552,6 +552,83 @@ d6__neighbouring_pages_keep_their_bits(void **state)
 	world_free(w);
 }
 
+static void
+d7__each_page_of_a_long_read_is_looked_for(void **state)
+{
+	struct world *w = dw_new(1, 1, SLAB_ACK_REMOTE);
+	struct world_io *wr, *rd;
+
+	(void)state;
+	for (uint32_t i = 0; i < 8; i++) /* on the backup alone: the slab is being mapped */
+		(void)dw_start(w, BACKEND_WRITE, 0, 4 * i * PAGE_BYTES);
+	world_settle(w);
+	world_put_done(w);
+	for (uint32_t i = 0; i < 8; i++) /* on both */
+		assert_int_equal(dw_write(w, (4 * i + 1) * PAGE_BYTES), 0);
+	world_hold_backup(w, true);
+	wr = dw_start(w, BACKEND_WRITE, 0, 6 * PAGE_BYTES); /* in its buffer */
+	world_settle(w);
+	rd = world_submit(w, BACKEND_READ, 0, 0, BLOCK_BYTES); /* and zeros between them */
+	world_hold_backup(w, false);
+	world_settle(w);
+	assert_true(wr->is_done && rd->is_done && rd->status == 0); /* the oracle sees every byte */
+	assert_int_equal(world_stats(w).pages_read_remote, 8);
+	assert_int_equal(world_stats(w).pages_read_backup, 8);
+	assert_int_equal(world_stats(w).pages_read_buffer, 1);
+	assert_int_equal(world_stats(w).pages_read_zero, 15);
+	world_free(w);
+}
+
+static void
+d8__parts_of_a_page_at_the_edges(void **state)
+{
+	struct world *w = dw_new(2, 1, SLAB_ACK_REMOTE);
+	static const uint64_t offsets[] = {0, 512, PAGE_BYTES - 512, MIB - 512, MIB, 2 * MIB - 512};
+
+	(void)state;
+	for (uint32_t round = 0; round < 2; round++) /* unmapped, then mapped */
+		for (uint32_t i = 0; i < sizeof(offsets) / sizeof(offsets[0]); i++) {
+			assert_int_equal(world_do(w, BACKEND_WRITE, offsets[i], 512), 0);
+			assert_int_equal(world_do(w, BACKEND_READ, offsets[i], 512), 0);
+			assert_int_equal(dw_read(w, offsets[i] & ~(uint64_t)(PAGE_BYTES - 1)), 0);
+			world_settle(w);
+		}
+	assert_true(world_stats(w).pages_read_remote > 0);
+	world_check_remote(w);
+	world_check_backup(w);
+	world_free(w);
+}
+
+static void
+d10__flush_fua_and_trim_are_not_ignored(void **state)
+{
+	struct world *w = dw_new(1, 1, SLAB_ACK_REMOTE);
+	struct world_io *flush, *fua;
+
+	(void)state;
+	dw_map(w, 0);
+	world_hold_backup(w, true);
+	(void)dw_start(w, BACKEND_WRITE, 0, P);
+	fua = dw_start(w, BACKEND_WRITE, BACKEND_FUA, 4 * P);
+	flush = dw_start(w, BACKEND_FLUSH, 0, 0);
+	world_settle(w);
+	assert_false(fua->is_done || flush->is_done);
+	world_hold_backup(w, false);
+	world_settle(w);
+	assert_true(fua->is_done && flush->is_done && fua->status == 0 && flush->status == 0);
+	assert_true(fake_backup_is_durable(world_backup(w), P));
+	assert_true(fake_backup_is_durable(world_backup(w), 4 * P));
+	world_put_done(w);
+	assert_int_equal(world_do(w, BACKEND_TRIM, P, PAGE_BYTES), 0);
+	assert_false(dw_is_remote(w, P) || dw_is_backup(w, P));
+	assert_int_equal(dw_read(w, P), 0);
+	/* An error of the disk is the answer, not garbage. */
+	fake_backup_fail_writes(world_backup(w), -EIO);
+	assert_int_equal(world_do(w, BACKEND_ZERO, 4 * P, PAGE_BYTES), -EIO);
+	fake_backup_fail_writes(world_backup(w), 0);
+	world_free(w);
+}
+
 int
 main(void)
 {
@@ -575,6 +652,9 @@ main(void)
 		cmocka_unit_test(d4__disk_faster_than_network),
 		cmocka_unit_test(d5__late_completion_of_an_older_mapping_is_ignored),
 		cmocka_unit_test(d6__neighbouring_pages_keep_their_bits),
+		cmocka_unit_test(d7__each_page_of_a_long_read_is_looked_for),
+		cmocka_unit_test(d8__parts_of_a_page_at_the_edges),
+		cmocka_unit_test(d10__flush_fua_and_trim_are_not_ignored),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
