@@ -373,6 +373,8 @@ sim_device_init(struct sim_device_host *dh, struct sim *sim, uint32_t index)
 		.retry_ns = p->retry_ns,
 		.retry_max_ns = p->retry_max_ns,
 		.refill_rate = p->refill_rate,
+		.migrate = p->migrate_rate > 0,
+		.migrate_rate = p->migrate_rate > 0 ? p->migrate_rate : 1,
 		.hot_slab = p->hot_slab,
 		.alpha = 0.2,
 		.period_ns = p->period_ns,

@@ -83,7 +83,8 @@ struct sim_grant {
 	struct tp_remote remote;
 	tp_grant_fn *fn;
 	void *arg;
-	uint32_t slab; /* of the MR_INFO that told of it */
+	uint32_t slab;	      /* of the MR_INFO that told of it */
+	uint64_t told_number; /* the newest request then */
 	uint32_t generation;
 	/* Turns of the daemon in which it sent CHECK_ACTIVITY and EVICT of it; 0: it did not. */
 	uint64_t checked_turn;

@@ -57,6 +57,7 @@ oracle_message_out(struct sim *sim, struct sim_conn *c, const void *bytes, size_
 			sim_fail(DAEMON_1, "MR_INFO of slab %u tells of what is not granted",
 				 msg.u.mr_info.slab);
 		g->is_told = true;
+		g->told_number = sim->n_requests;
 		c->forced_slabs &= ~(1u << msg.u.mr_info.slab % 32);
 		g->slab = msg.u.mr_info.slab;
 		g->generation = msg.u.mr_info.generation;

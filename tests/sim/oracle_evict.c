@@ -86,6 +86,17 @@ is_in_grant(struct sim_device_host *dh, const struct sim_grant *g, uint32_t page
 	return pages_allow(&dh->pages, page, 0, PAGE_BYTES, g->region->bytes + at, &q);
 }
 
+/* The newest acknowledged change was submitted before @g was lent. */
+static bool
+is_older(const struct page_history *h, const struct sim_grant *g)
+{
+	const struct change *c = h->newest;
+
+	while (c && c->status != CHANGE_OK)
+		c = c->older;
+	return !c || c->number <= g->told_number;
+}
+
 /* @with_buffers: bytes that wait for the backup in a buffer count as safe. */
 static void
 check_pages(struct sim *sim, const struct sim_conn *c, const struct sim_grant *g, bool with_buffers,
@@ -96,10 +107,12 @@ check_pages(struct sim *sim, const struct sim_conn *c, const struct sim_grant *g
 
 	for (uint32_t page = first; page < first + SIM_SLAB_PAGES; page++) {
 		/* What the backup has refused waits in its buffer, whoever lends the slab, and
-		 * so does what was written before this grant, while another daemon lent it. */
+		 * so does what was written before, and came here from another daemon. */
 		const bool is_kept = with_buffers || dh->disk.pages[page].error_ns > 0 ||
-				     !is_in_grant(dh, g, page);
+				     is_older(&dh->pages.pages[page], g);
 
+		if (!is_in_grant(dh, g, page))
+			continue; /* lost before, or written while another daemon lent it */
 		if (!is_safe(dh, g, page, is_kept))
 			sim_fail(DEVICE_4,
 				 "device %u: slab %u is given up (%s) and page %u is nowhere else",
@@ -137,13 +150,14 @@ oracle_given_up(struct sim *sim, const struct sim_conn *c, const struct ctl_msg 
 	check_pages(sim, c, g, false, ctl_type_name(msg->type));
 }
 
+/* Slabs that do not move within half of the time are given back by the session's end. */
 void
 oracle_left(struct sim *sim, const struct sim_conn *c)
 {
 	const struct sim_device_host *dh = &sim->devices[c->tp->host->index];
 	const uint64_t since_ns = dh->removed_ns[c->target - SIM_DEVICES_MAX];
 	const bool is_overdue =
-		since_ns + dh->config.leave_timeout_ns <= sim_now(sim) + 2 * sim->plan.lag_ns;
+		since_ns + dh->config.leave_timeout_ns / 2 <= sim_now(sim) + 2 * sim->plan.lag_ns;
 	struct list *pos;
 
 	if (!c->peer || dh->is_stopping)

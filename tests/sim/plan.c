@@ -131,6 +131,7 @@ make_control(struct plan *p)
 	p->evict_deadline_ns += NSEC_PER_MSEC * PICK(&r, 1, 1, 10, 100);
 	p->drain_ns = NSEC_PER_MSEC * PICK(&r, 1, 0, 1, 10, 100, 1000);
 	p->extra_choices = rng_below(&r, 4);
+	p->migrate_rate = PICK(&r, 1024 * 1024, 0, 1, 16, 256);
 	for (uint32_t i = 0; i < SIM_DAEMONS_MAX; i++)
 		p->spare_slabs[i] = 1 + rng_below(&r, SIM_POOL_MAX + 2);
 }
@@ -515,18 +516,18 @@ plan_print(const struct plan *p, FILE *out)
 		" ms, ping %" PRIu64 " ms, retry %" PRIu64 " to %" PRIu64 " ms, net %" PRIu64
 		" us, disk %" PRIu64 " us, lag %" PRIu64
 		" us, broken backup %d, hot_slab %u, choices %u\n"
-		"control %d: refill %" PRIu64 " MiB/s, period %" PRIu64 " us, hedge %" PRIu64
-		" us, probe %" PRIu64 " us, control_timeout %" PRIu64 " ms, evict deadline %" PRIu64
-		" us, drain %" PRIu64 " ms, extra choices %u\n",
+		"control %d: refill %" PRIu64 ", migrate %" PRIu64 " MiB/s, period %" PRIu64
+		" us, hedge %" PRIu64 " us, probe %" PRIu64 " us, control_timeout %" PRIu64
+		" ms, evict deadline %" PRIu64 " us, drain %" PRIu64 " ms, extra choices %u\n",
 		p->n_devices, p->n_slabs, p->n_daemons, p->n_peers,
 		p->ack == SLAB_ACK_REMOTE ? "remote" : "both", p->can_zero, p->can_discard,
 		p->has_psk, p->op_timeout_ns / NSEC_PER_MSEC, p->connect_timeout_ns / NSEC_PER_MSEC,
 		p->ping_ns / NSEC_PER_MSEC, p->retry_ns / NSEC_PER_MSEC,
 		p->retry_max_ns / NSEC_PER_MSEC, p->net_ns / 1000, p->disk_ns / 1000,
 		p->lag_ns / 1000, p->is_backup_broken, p->hot_slab, p->choices, p->has_control,
-		p->refill_rate >> 20, p->period_ns / 1000, p->hedge_ns / 1000, p->probe_ns / 1000,
-		p->control_timeout_ns / NSEC_PER_MSEC, p->evict_deadline_ns / 1000,
-		p->drain_ns / NSEC_PER_MSEC, p->extra_choices);
+		p->refill_rate >> 20, p->migrate_rate >> 20, p->period_ns / 1000,
+		p->hedge_ns / 1000, p->probe_ns / 1000, p->control_timeout_ns / NSEC_PER_MSEC,
+		p->evict_deadline_ns / 1000, p->drain_ns / NSEC_PER_MSEC, p->extra_choices);
 	for (uint32_t i = 0; i < p->n_daemons; i++)
 		fprintf(out, "daemon %u: %u slabs, %u a client, %u fit, like %s\n", i,
 			p->pool_slabs[i], p->client_slabs[i], p->spare_slabs[i],

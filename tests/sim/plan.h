@@ -114,6 +114,7 @@ struct plan {
 	bool has_control;      /* portals change, daemons' hosts get short of memory */
 	uint32_t hot_slab;     /* pages per second; 0: every slab that is used is mapped */
 	uint64_t refill_rate;  /* bytes per second */
+	uint64_t migrate_rate; /* bytes per second; 0: slabs do not move */
 	uint64_t period_ns;    /* of activity, and of the look at a host's memory */
 	uint64_t hedge_ns;
 	uint64_t probe_ns;
