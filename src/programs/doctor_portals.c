@@ -267,12 +267,26 @@ say_room(struct doctor *d, const struct visit *v)
 	doctor_fix(d, "a larger [memory] max on the portals' hosts, or more portals");
 }
 
+static bool
+are_all_local(const struct doctor_portals *portals)
+{
+	uint32_t i = 0;
+
+	while (i < portals->count && is_local(portals->item[i]))
+		i++;
+	return i == portals->count;
+}
+
 static void
 check_psk(struct doctor *d)
 {
 	const char *path = d->config->psk_file;
 	struct stat st;
 
+	if (path[0] == '\0' && are_all_local(d->portals)) {
+		doctor_ok(d, "psk_file", "not set, and no daemon of another host is used");
+		return;
+	}
 	if (path[0] == '\0') {
 		doctor_warning(d, "psk_file",
 			       "not set: whoever reaches a daemon's port can borrow "

@@ -120,6 +120,8 @@ is_local(const char *portal)
 	bool local;
 	int fd;
 
+	if (strncmp(portal, "shm:", 4) == 0)
+		return true;
 	if (tp_address_parse(strchr(portal, ':') + 1, &address, &length) < 0)
 		return false;
 	fd = socket(address.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);

@@ -284,6 +284,18 @@ def test_portals_unreachable(t):
     doctor.expect("failure", "portal", "Connection refused", "on 127.0.0.1: systemctl start slabswapd")
     doctor.expect("warning", "swap cycle", "is this host", "remove it")
     doctor.expect("warning", "psk_file", "not set", "openssl rand")
+    doctor = Doctor(t, [f"shm:{t.path('none')}"])
+    doctor.expect("failure", "portal", "Connection refused", "on localhost: systemctl start slabswapd")
+    doctor.expect("warning", "swap cycle", "is this host", "remove it")
+    doctor.expect("ok", "psk_file", "no daemon of another host")
+
+
+def test_portal_of_this_host(t):
+    daemon = device.Daemon(t, listen=f"shm:{t.path('d.shm')}")
+    doctor = Doctor(t, [daemon.portal])
+    doctor.expect("ok", "portal", "lends, 8 of 8 slabs are free")
+    plain = Doctor(t, [daemon.portal], device={"slab_size": "2M"})
+    plain.expect("failure", "portal", "slabs here have 1048576 bytes", "slabswapd.ini of localhost")
 
 
 def test_portals_refusing(t):
