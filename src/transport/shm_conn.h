@@ -80,6 +80,9 @@ struct tp_conn {
 
 	struct shm_tx tx;
 	struct shm_table table;
+	uint8_t *fault_next; /* client: page tables for the newest mapping, shm_map_fault_in() */
+	size_t fault_left_bytes;
+	int fault_advice;
 	uint32_t unmap_next; /* client, ENDING: entries below it are unmapped */
 
 	struct list waiting; /* client: tp_op.node, not begun */

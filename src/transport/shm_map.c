@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "common/alloc_scope.h"
 #include "common/log.h"
 #include "transport/shm_conn.h"
 #include "transport/shm_memory.h"
@@ -15,6 +16,8 @@
 
 /* Unmapping 4 KiB pages takes about 10 ms for so many bytes. */
 #define UNMAP_BYTES_PER_TURN (UINT64_C(1) << 30)
+/* About half a millisecond. */
+#define FAULT_BYTES_PER_TURN ((size_t)4 << 20)
 
 void
 shm_map_add(struct tp_conn *conn, uint32_t rkey, uint64_t length_bytes, int fd)
@@ -35,7 +38,9 @@ shm_map_add(struct tp_conn *conn, uint32_t rkey, uint64_t length_bytes, int fd)
 		shm_conn_violation(conn, "GRANT of an entry in use");
 		return;
 	}
+	alloc_scope_enter();
 	r = shm_memory_map(fd, length_bytes, &base, &entry->is_read_only, &why);
+	alloc_scope_leave();
 	if (r == -EPROTO) {
 		shm_conn_violation(conn, why);
 	} else if (r < 0) {
@@ -45,7 +50,28 @@ shm_map_add(struct tp_conn *conn, uint32_t rkey, uint64_t length_bytes, int fd)
 		entry->base = base;
 		entry->rkey = rkey;
 		entry->length_bytes = length_bytes;
+		conn->fault_next = base;
+		conn->fault_left_bytes = length_bytes;
+		conn->fault_advice = entry->is_read_only ? MADV_POPULATE_READ : MADV_POPULATE_WRITE;
+		ev_io_stop(conn->shm->loop, &conn->read_watcher);
+		defer_start(&conn->work);
 	}
+}
+
+void
+shm_map_fault_in(struct tp_conn *conn)
+{
+	const size_t part = conn->fault_left_bytes < FAULT_BYTES_PER_TURN ? conn->fault_left_bytes
+									  : FAULT_BYTES_PER_TURN;
+
+	/* Where the kernel cannot, the first access of each page does it. */
+	(void)madvise(conn->fault_next, part, conn->fault_advice);
+	conn->fault_next += part;
+	conn->fault_left_bytes -= part;
+	if (conn->fault_left_bytes > 0)
+		defer_start(&conn->work);
+	else
+		ev_io_start(conn->shm->loop, &conn->read_watcher);
 }
 
 static void

@@ -9,8 +9,14 @@
 #include "transport/transport.h"
 #include "wire/shm_frame.h"
 
-/* GRANT came; takes over @fd.  May end the connection. */
+/*
+ * GRANT came; takes over @fd.  May end the connection.  No packet is taken until the
+ * page tables for the memory are there too (conn->fault_left_bytes is 0): an access on
+ * the I/O path must not have to wait for memory.
+ */
 void shm_map_add(struct tp_conn *conn, uint32_t rkey, uint64_t length_bytes, int fd);
+/* A part of them, from the loop. */
+void shm_map_fault_in(struct tp_conn *conn);
 /* REVOKE came: unmapped when it returns, the answer is on its way. */
 void shm_map_revoke(struct tp_conn *conn, uint32_t rkey);
 /* The REVOKED that is to be sent next; false when there is none. */

@@ -52,6 +52,14 @@ def every_command(server, connections=3):
         handle.shutdown()
 
 
+def trim_all(server):
+    handle = nbd.NBD()
+    handle.connect_uri(server.uri)
+    for offset in range(0, server.size, 32 * MIB):
+        handle.trim(32 * MIB, offset)
+    handle.shutdown()
+
+
 def stopped_well(server):
     server.process.stop()
     assert server.count("alloc_guard: good") == 1, server.process.log()
@@ -63,12 +71,7 @@ def test_serving_allocates_nothing(t):
     server = Device(t, portals=[daemon.portal, f"tcp:127.0.0.1:{silent}"], wrapper=guarded())
     server.wait_up()
     every_command(server)
-    handle = nbd.NBD()
-    handle.connect_uri(server.uri)
-    for offset in range(0, server.size, 32 * MIB):
-        handle.trim(32 * MIB, offset)
-    handle.shutdown()
-
+    trim_all(server)
     load = Load(t, server.uri, depth=32)
     for how in (signal.SIGKILL, signal.SIGSTOP, signal.SIGKILL):
         server.wait_used()
@@ -91,6 +94,31 @@ def test_serving_allocates_nothing(t):
     server.wait_up(0)
     every_command(server)
     assert server.status()["errors"]["daemons_lost"] >= 4
+    stopped_well(server)
+
+
+def test_serving_over_shm_allocates_nothing(t):
+    daemon = Daemon(t, memory={"max": "64M"}, listen=f"shm:{t.path('d.shm')}")
+    server = Device(t, portals=[daemon.portal], wrapper=guarded())
+    server.wait_up()
+    every_command(server)
+    trim_all(server)
+    load = Load(t, server.uri, depth=32)
+    for _ in range(2):
+        server.wait_used()
+        load.wait_requests(300)
+        daemon.process.kill()
+        server.wait_up(0)
+        load.wait_requests(300)
+        daemon.start()
+        server.wait_up()
+    server.wait_used()
+    daemon.process.stop()  # which asks for each slab back
+    server.wait_up(0)
+    load.stop()
+    load.check_all()
+    load.handle.shutdown()
+    every_command(server)
     stopped_well(server)
 
 

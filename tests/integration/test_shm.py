@@ -210,6 +210,46 @@ def test_slabs_are_given_back(t):
     finish(load, server)
 
 
+def test_daemon_stopped_under_load(t):
+    """Every slab is given back: the daemon ends by itself, and in time."""
+    daemons = [path_daemon(t, name=name) for name in "ab"]
+    server = Device(t, portals=[d.portal for d in daemons])
+    server.wait_up(2)
+    load = Load(t, server.uri, depth=32)
+    harness.wait_for(lambda: all(d["slabs_mapped"] > 4 for d in server.status()["daemons"]), "both are used")
+    daemons[0].process.stop()
+    assert "was not unmapped" not in daemons[0].process.log()
+    server.wait_up(1)
+    load.wait_requests(300)
+    finish(load, server)
+
+
+def test_server_hangs(t):
+    """Its daemon takes the slabs without its answer, and counts what it still has mapped."""
+    daemon = path_daemon(t)
+    server = Device(t, portals=[daemon.portal])
+    server.wait_up()
+    load = Load(t, server.uri, depth=32)
+    server.wait_used()
+    load.wait_requests(500)
+    load.stop()
+    server.process.popen.send_signal(signal.SIGSTOP)
+    t.defer(server.process.popen.send_signal, signal.SIGCONT)
+    # Silence ends the session; nothing makes a process that does not run unmap.
+    harness.wait_for(lambda: "stay in use until that process ends" in daemon.process.log(), "it is counted", seconds=30)
+    mapped = mapped_slabs(server.process)
+    assert mapped > 20
+    status = daemon.status()
+    assert status["slabs"]["mapped"] == 0 and status["slabs"]["free"] == 64 - mapped, (status, mapped)
+    server.process.popen.send_signal(signal.SIGCONT)
+    harness.wait_for(lambda: "are the host's again" in daemon.process.log(), "it is given back")
+    load.check_all()
+    server.no_errors()
+    daemon_free = harness.wait_for(lambda: daemon.status()["slabs"]["free"] + daemon.status()["slabs"]["mapped"] == 64,
+                                   "all slabs are there", seconds=30)
+    assert daemon_free
+
+
 # Peers of a few lines.
 
 
