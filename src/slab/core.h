@@ -249,6 +249,8 @@ struct slab_run {
 
 	struct list fill_node; /* fill.slabs */
 	struct fill_place fill_place;
+	bool has_filled; /* in this pass through it */
+	bool is_fill_waiting;
 	struct slab_activity activity;
 	uint32_t generation;	/* of the newest MAP */
 	uint32_t silent_period; /* in which placing it met with silence, plus 1; 0: none */

@@ -19,10 +19,14 @@ enum fill_result {
 	FILL_NONE,
 };
 
+/* Before a slab of which something may be left is gone through again. */
+#define FILL_AGAIN_NS (NSEC_PER_SEC / 5)
+
 void
 fill_init(struct fill *f)
 {
 	list_init(&f->slabs);
+	list_init(&f->waiting);
 }
 
 static void
@@ -105,8 +109,8 @@ fill_ended(struct piece *p)
 
 	assert(d->fill.n_pieces > 0);
 	d->fill.n_pieces--;
-	if (p->status < 0)
-		slab_run_of_block(d, p->order.block)->fill_place.block = d->arena.slab_blocks;
+	if (p->status < 0) /* the backup could not be read */
+		core_timer_arm(&d->fill.pause_timer, BACKUP_RETRY_NS);
 }
 
 /* False when there is no buffer. */
@@ -152,6 +156,47 @@ fill_next(struct slab_device *d, struct fill_rate *rate, uint64_t bytes_per_s, u
 	return FILL_NONE;
 }
 
+/* Whether writes are on their way to the backup alone: they began before @slab was mapped. */
+static bool
+is_in_flux(const struct slab_device *d, uint32_t slab)
+{
+	for (uint32_t i = 0; i < d->arena.slab_blocks; i++) {
+		const uint32_t block = slab * d->arena.slab_blocks + i;
+		const struct arena_block *b = &d->arena.blocks[block];
+
+		if ((b->remote | b->backup) != UINT32_MAX &&
+		    (order_unsafe_pages(&d->order, block, NULL) & ~b->remote) != 0)
+			return true;
+	}
+	return false;
+}
+
+/* @slab leaves when nothing was found any more, else it is gone through again. */
+static void
+pass_ended(struct slab_device *d, uint32_t slab)
+{
+	struct slab_run *run = &d->runs[slab];
+	const bool is_again = run->has_filled || is_in_flux(d, slab);
+
+	list_del(&run->fill_node);
+	if (!is_again)
+		return;
+	list_add_tail(&d->fill.waiting, &run->fill_node);
+	run->is_fill_waiting = true;
+	if (!d->fill.again_timer.is_armed)
+		core_timer_arm(&d->fill.again_timer, FILL_AGAIN_NS);
+}
+
+/* Those that wait are gone through again. */
+static void
+waiting_begin(struct slab_device *d)
+{
+	struct list *node;
+
+	while ((node = list_pop_head(&d->fill.waiting)) != NULL)
+		fill_want(d, (uint32_t)(container_of(node, struct slab_run, fill_node) - d->runs));
+}
+
 /* False: it has to wait. */
 static bool
 refill_next(struct slab_device *d, uint32_t slab, uint64_t *next_ns)
@@ -160,8 +205,10 @@ refill_next(struct slab_device *d, uint32_t slab, uint64_t *next_ns)
 	const enum fill_result r = fill_next(d, &d->fill.refill, d->config.refill_rate, slab,
 					     &run->fill_place, next_ns);
 
+	if (r == FILL_STARTED)
+		run->has_filled = true;
 	if (r == FILL_NONE)
-		list_del(&run->fill_node);
+		pass_ended(d, slab);
 	return r != FILL_WAITS;
 }
 
@@ -193,7 +240,7 @@ hottest(struct slab_device *d, uint32_t *ret_slab)
 	double most = -1;
 
 	if (f->period == d->activity.period && list_is_linked(&d->runs[f->slab].fill_node) &&
-	    slab_is_mapped(d, f->slab)) {
+	    !d->runs[f->slab].is_fill_waiting && slab_is_mapped(d, f->slab)) {
 		*ret_slab = f->slab;
 		return true;
 	}
@@ -219,7 +266,10 @@ fill_want(struct slab_device *d, uint32_t slab)
 	struct slab_run *run = &d->runs[slab];
 
 	run->fill_place = (struct fill_place){0};
-	if (d->config.refill_rate > 0 && !list_is_linked(&run->fill_node))
+	run->has_filled = false;
+	run->is_fill_waiting = false;
+	list_del(&run->fill_node);
+	if (d->config.refill_rate > 0)
 		list_add_tail(&d->fill.slabs, &run->fill_node);
 }
 
@@ -233,10 +283,15 @@ fill_advance(struct slab_device *d, uint64_t now_ns)
 	for (uint32_t i = 0; i < MIGRATIONS_MAX; i++)
 		if (d->migrations[i].step == MIGRATE_COPY)
 			migrate_pages(d, &d->migrations[i], now_ns, &next_ns);
-	if (list_is_empty(&d->fill.slabs))
+	if (core_timer_is_due(&d->fill.again_timer, now_ns, &next_ns))
+		waiting_begin(d);
+	(void)core_timer_is_due(&d->fill.pause_timer, now_ns, &next_ns);
+	if (list_is_empty(&d->fill.slabs) || d->fill.pause_timer.is_armed)
 		return next_ns;
 	rate_advance(&d->fill.refill, d->config.refill_rate, now_ns);
 	while (may_start(d) && hottest(d, &slab) && refill_next(d, slab, &next_ns))
 		continue;
+	(void)core_timer_is_due(&d->fill.again_timer, now_ns, &next_ns);
+	(void)core_timer_is_due(&d->fill.pause_timer, now_ns, &next_ns);
 	return next_ns;
 }

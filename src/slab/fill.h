@@ -9,7 +9,7 @@
  * Refill: a slab that was mapped (again) has pages that only the backup has.  They
  * are copied up, hottest slab first, at refill_rate bytes per second at most.
  *
- *   refill:   idle -(fill_want)-> on d->fill.slabs -(block after block)-> idle
+ *   refill:   idle -(fill_want)-> on d->fill.slabs -(block after block)-> waiting, or idle
  *   piece:    waits for its turn -> reads what still lacks a copy -> remote WRITE -> ends
  *
  * A fill piece is an internal READ: it stands in the order of its pages as a reader from
@@ -19,8 +19,11 @@
  * It yields: no piece is started while buffers are short, while a request waits for one,
  * or while the device stops; FILLS_MAX are in flight at most.
  *
- * Failure modes: the backup cannot be read: the slab's refill ends, its pages stay where
- * they are; the slab is not mapped any more: the refill ends with it.
+ * A slab is gone through until nothing is found and no write is on its way to the backup
+ * alone that began before the slab was mapped.
+ *
+ * Failure modes: the backup cannot be read: a pause, then on; the slab is not mapped any
+ * more: the refill ends with it.
  */
 #ifndef SLAB_FILL_H
 #define SLAB_FILL_H
@@ -29,6 +32,7 @@
 #include <stdint.h>
 
 #include "common/list.h"
+#include "slab/core_timer.h"
 
 struct piece;
 struct slab_device;
@@ -46,10 +50,13 @@ struct fill_place {
 };
 
 struct fill {
-	struct list slabs; /* slab_run.fill_node of those to be refilled */
-	uint32_t slab;	   /* of them, the one at work ... */
-	uint32_t period;   /* ... chosen in this period of activity */
-	uint32_t n_pieces; /* in flight */
+	struct list slabs;   /* slab_run.fill_node of those to be refilled */
+	struct list waiting; /* those to be gone through again at again_timer */
+	struct core_timer again_timer;
+	struct core_timer pause_timer; /* until then nothing is read from the backup */
+	uint32_t slab;		       /* of them, the one at work ... */
+	uint32_t period;	       /* ... chosen in this period of activity */
+	uint32_t n_pieces;	       /* in flight */
 	struct fill_rate refill;
 	struct fill_rate migrate;
 };
