@@ -193,11 +193,28 @@ resume_cb(void *arg)
 
 /* --- life --- */
 
+/* What the core has counted. */
+static void
+see(struct sim_device_host *dh)
+{
+	uint64_t *sights = dh->host.sim->sights;
+	struct slab_device_stats s;
+
+	slab_device_get_stats(dh->dev, &s);
+	sights[SIGHT_EVICTED] += s.evictions;
+	sights[SIGHT_GIVEN_BACK] += s.slabs_given_back;
+	sights[SIGHT_MOVED] += s.migrations;
+	sights[SIGHT_NEW_HOME_LOST] += s.migrations_failed;
+	sights[SIGHT_REFILLED] += s.pages_refilled;
+	sights[SIGHT_SUSPECT] += s.suspicions;
+}
+
 static void
 core_end(struct sim_device_host *dh)
 {
 	struct sim_host *h = &dh->host;
 
+	see(dh);
 	slab_device_free(dh->dev);
 	dh->dev = NULL;
 	dh->be = NULL;

@@ -72,6 +72,7 @@ struct sim_device_host {
 	uint32_t *seen_remote;
 	uint32_t *seen_backup;
 	uint8_t seen_state[SIM_SLABS_MAX];
+	uint8_t seen_old[SIM_SLABS_MAX]; /* while it moves: the slot of its old daemon */
 	uint8_t seen_daemon[SIM_SLABS_MAX];
 	uint64_t seen_evictions;
 	uint64_t mapping_since_ns[SIM_SLABS_MAX];

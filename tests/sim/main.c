@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * sim --seeds N [--first S] [--seconds T] [--all-faults]
- *         runs seeds S .. S+N-1, at most for T seconds; a fault that never happened is a failure
+ *         runs seeds S .. S+N-1, at most for T seconds; a fault that never happened is a failure,
+ *         and so is something that the cores were never seen to do
  * sim --seed S [--trace] [--shrink]
  *         one of them
  */
@@ -96,7 +97,7 @@ parse(int argc, char **argv, struct options *o)
 		usage();
 }
 
-/* Returns whether every kind of fault has really happened. */
+/* Returns whether every kind of fault has really happened, and what it has to bring about. */
 static bool
 print_summary(const struct sim *sim, uint64_t n, uint64_t n_events, double took_s)
 {
@@ -108,6 +109,11 @@ print_summary(const struct sim *sim, uint64_t n, uint64_t n_events, double took_
 	for (uint32_t i = 0; i < FAULT_KINDS; i++) {
 		printf(" %s %" PRIu64, fault_name((enum fault_kind)i), sim->counts[i]);
 		is_complete = is_complete && sim->counts[i] > 0;
+	}
+	printf("\nseen:");
+	for (uint32_t i = 0; i < SIGHT_KINDS; i++) {
+		printf(" %s %" PRIu64, sight_name((enum sight_kind)i), sim->sights[i]);
+		is_complete = is_complete && sim->sights[i] > 0;
 	}
 	printf("\n");
 	return is_complete;
@@ -145,7 +151,7 @@ main(int argc, char **argv)
 	is_complete = print_summary(sim, n, n_events, now_s() - began_s);
 	(void)sim_free(sim);
 	if (o.with_all_faults && !is_complete) {
-		printf("FAIL: a kind of fault has never happened\n");
+		printf("FAIL: a kind of fault has never happened, or something was never seen\n");
 		return 1;
 	}
 	return 0;

@@ -129,6 +129,24 @@ check_mapping(struct sim_device_host *dh, uint32_t slab, const struct arena_slab
 			 dh->index, slab);
 }
 
+/* A slab on the move has lost a home since the last turn. */
+static void
+see_homes(struct sim_device_host *dh, uint32_t slab)
+{
+	const struct slab_device *d = dh->dev;
+	const struct migration *m = migration_of(d, slab);
+	const uint32_t state = d->arena.slabs[slab].state;
+	uint64_t *sights = dh->host.sim->sights;
+
+	if (dh->seen_state[slab] == SLAB_STATE_MIGRATING) {
+		sights[SIGHT_OLD_HOME_LOST] += state == SLAB_STATE_MAPPED &&
+					       d->remotes[dh->seen_old[slab]].state != REMOTE_UP;
+		sights[SIGHT_BOTH_HOMES_LOST] +=
+			state == SLAB_STATE_UNMAPPED || state == SLAB_STATE_FAILED;
+	}
+	dh->seen_old[slab] = m ? (uint8_t)m->old.daemon : 0;
+}
+
 /* Device 4: a slab is given up with the session of its daemon, or evicted. */
 static void
 check_slabs(struct sim_device_host *dh)
@@ -151,6 +169,7 @@ check_slabs(struct sim_device_host *dh)
 			sim_fail(DEVICE_5,
 				 "device %u: slab %u is mapped on a daemon without session",
 				 dh->index, i);
+		see_homes(dh, i);
 		dh->seen_state[i] = (uint8_t)s->state;
 		dh->seen_daemon[i] = (uint8_t)s->daemon;
 	}

@@ -159,6 +159,7 @@ oracle_left(struct sim *sim, const struct sim_conn *c)
 	const bool is_overdue =
 		since_ns + dh->config.leave_timeout_ns / 2 <= sim_now(sim) + 2 * sim->plan.lag_ns;
 	struct list *pos;
+	uint32_t n = 0;
 
 	if (!c->peer || dh->is_stopping)
 		return;
@@ -167,6 +168,7 @@ oracle_left(struct sim *sim, const struct sim_conn *c)
 
 		if (!g->is_told || g->is_revoking)
 			continue;
+		n++;
 		if (!is_overdue)
 			sim_fail(DEVICE_4,
 				 "device %u: slab %u is not given back to a daemon whose portal "
@@ -174,6 +176,7 @@ oracle_left(struct sim *sim, const struct sim_conn *c)
 				 dh->index, g->slab);
 		check_pages(sim, c, g, true, "its portal was removed");
 	}
+	sim->sights[SIGHT_LEFT] += n == 0;
 }
 
 /* --- what a daemon asks its clients --- */
@@ -193,6 +196,7 @@ oracle_revoked(struct sim *sim, struct sim_conn *c, const struct sim_grant *g)
 	if (g->has_done || g->has_unmap || !g->is_told)
 		return;
 	c->forced_slabs |= 1u << g->slab % 32;
+	sim->sights[c->target < SIM_DEVICES_MAX ? SIGHT_FORCED : SIGHT_FORCED_PEER]++;
 	if (c->target >= SIM_DEVICES_MAX)
 		return;
 	dh = &sim->devices[c->target];
@@ -285,6 +289,7 @@ oracle_answered_back(struct sim *sim, struct sim_conn *c, const struct ctl_msg *
 		sim_fail(DEVICE_4,
 			 "device %u answers %s of slab %u, which does not fit what was asked",
 			 c->target, ctl_type_name(msg->type), slab);
+	sim->sights[SIGHT_LIE] += c->must_close;
 	if (!g || c->must_close)
 		return;
 	g->has_done = is_done;
@@ -306,6 +311,8 @@ check_choice(struct sim *sim, const struct sim_daemon_host *dh, const struct sim
 		list_foreach (node, &c->grants) {
 			const struct sim_grant *g = container_of(node, struct sim_grant, node);
 
+			sim->sights[SIGHT_CHOSEN] += g->checked_turn == taken->checked_turn &&
+						     g->evicted_turn == 0 && !g->is_revoking;
 			if (g->checked_turn == taken->checked_turn && g->evicted_turn == 0 &&
 			    !g->is_revoking && g->milli_activity < taken->milli_activity)
 				sim_fail(DAEMON_3,

@@ -85,7 +85,6 @@ lie(struct sim_peer *p, uint32_t request_id, uint32_t slab, uint32_t generation)
 
 	slab = rng_percent(rng(p), 30) ? rng_below(rng(p), SIM_PEER_SLABS + 1) : slab;
 	generation += rng_percent(rng(p), 50) ? 1 : 0;
-	p->host.sim->n_lies++;
 	p->has_garbled = true; /* it cannot expect anything sensible any more */
 	if (is_done) {
 		msg.u.unmap.slab = slab;

@@ -56,6 +56,28 @@ fault_name(enum fault_kind kind)
 }
 
 const char *
+sight_name(enum sight_kind kind)
+{
+	static const char *const names[SIGHT_KINDS] = {
+		[SIGHT_EVICTED] = "evicted",
+		[SIGHT_FORCED] = "taken-by-force",
+		[SIGHT_FORCED_PEER] = "taken-from-foreign-client",
+		[SIGHT_GIVEN_BACK] = "given-back",
+		[SIGHT_CHOSEN] = "least-active-chosen",
+		[SIGHT_LIE] = "answer-that-does-not-fit",
+		[SIGHT_MOVED] = "moved",
+		[SIGHT_NEW_HOME_LOST] = "new-home-lost",
+		[SIGHT_OLD_HOME_LOST] = "old-home-lost",
+		[SIGHT_BOTH_HOMES_LOST] = "both-homes-lost",
+		[SIGHT_REFILLED] = "pages-refilled",
+		[SIGHT_SUSPECT] = "suspect",
+		[SIGHT_LEFT] = "drained-and-left",
+	};
+
+	return names[kind];
+}
+
+const char *
 op_name(enum op_kind kind)
 {
 	static const char *const names[] = {"?",    "READ", "WRITE", "FLUSH",
@@ -397,12 +419,53 @@ make_control_fault(struct plan *p, struct rng *r, struct plan_fault *f)
 		f->until_ns = f->at_ns + rng_between(r, 1, 20 * p->net_ns);
 }
 
+/* Daemons are lost while the slabs of @shortage are moved away from theirs. */
+static void
+make_losses(struct plan *p, struct rng *r, const struct plan_fault *shortage)
+{
+	static const enum fault_kind kinds[] = {FAULT_CUT, FAULT_DAEMON_KILL, FAULT_DAEMON_POWER};
+	const uint64_t at_ns =
+		shortage->at_ns +
+		rng_between(r, 0, p->period_ns + p->evict_deadline_ns / (1 + rng_below(r, 3)));
+
+	for (uint32_t i = rng_below(r, 2); i < p->n_daemons && p->n_faults < SIM_FAULTS_MAX; i++)
+		p->faults[p->n_faults++] = (struct plan_fault){
+			.at_ns = at_ns + rng_below(r, 4) * p->net_ns,
+			.until_ns = at_ns + p->period_ns,
+			.kind = kinds[rng_below(r, 3)],
+			.device = rng_below(r, p->n_devices),
+			.daemon = (shortage->daemon + i) % p->n_daemons,
+		};
+}
+
+/* So many pages that moving a slab takes a while. */
+static void
+fill_slabs(struct plan *p, struct rng *r)
+{
+	const uint32_t device = rng_below(r, p->n_devices);
+
+	p->hot_slab = 0;
+	p->evict_deadline_ns = p->end_ns / 2;
+	for (uint32_t i = 0; i < SIM_DAEMONS_MAX; i++)
+		p->pool_slabs[i] = p->client_slabs[i] = 2;
+	p->migrate_rate = 256 * 1024 << rng_below(r, 4);
+	for (uint32_t i = 0; i < 24 && p->n_ops < SIM_OPS_MAX; i++)
+		p->ops[p->n_ops++] = (struct plan_op){
+			.at_ns = i * p->end_ns / 256,
+			.device = device,
+			.kind = OP_WRITE,
+			.offset_bytes = (i % 2) * SIM_SLAB_BYTES + (i / 2 % 8) * BLOCK_BYTES,
+			.length_bytes = BLOCK_BYTES,
+		};
+}
+
 /* Daemons that lend all they have and want some of it back, now and again, while it is used. */
 static void
 make_evictions(struct plan *p, struct rng *r)
 {
 	const uint32_t n_ops = 30 + rng_below(r, 60);
 	const uint32_t n_faults = 2 + rng_below(r, 5);
+	const bool is_long = p->migrate_rate > 0 && p->n_daemons > 1 && rng_percent(r, 60);
 
 	p->n_slabs = SIM_SLABS_MAX;
 	p->end_ns = p->end_ns < 100 * NSEC_PER_MSEC ? 100 * NSEC_PER_MSEC : p->end_ns;
@@ -411,6 +474,8 @@ make_evictions(struct plan *p, struct rng *r)
 		p->client_slabs[i] = SIM_POOL_MAX - rng_below(r, 2);
 		p->spare_slabs[i] = SIM_POOL_MAX + 2;
 	}
+	if (is_long)
+		fill_slabs(p, r);
 	for (uint32_t i = 0; i < n_ops && p->n_ops < SIM_OPS_MAX; i++)
 		p->ops[p->n_ops++] = (struct plan_op){
 			.at_ns = i < 8 ? i * 1000 : rng_between(r, 0, p->end_ns),
@@ -427,9 +492,11 @@ make_evictions(struct plan *p, struct rng *r)
 			.at_ns = rng_between(r, p->end_ns / 8, p->end_ns),
 			.kind = FAULT_MEMORY_SHORT,
 			.daemon = rng_below(r, p->n_daemons),
-			.value = rng_below(r, 3),
+			.value = is_long ? 1 + rng_below(r, 3) : rng_below(r, 3),
 		};
 		f->until_ns = f->at_ns + rng_between(r, p->period_ns, p->period_ns + p->end_ns / 3);
+		if (rng_percent(r, is_long ? 70 : 20))
+			make_losses(p, r, f);
 	}
 }
 

@@ -64,6 +64,24 @@ enum fault_kind {
 	FAULT_KINDS,
 };
 
+/* What the cores were seen to do; a run that never sees one of them tests less than it seems to. */
+enum sight_kind {
+	SIGHT_EVICTED = 0, /* DONE in time */
+	SIGHT_FORCED,	   /* a device's slab was taken without */
+	SIGHT_FORCED_PEER, /* a foreign client's was */
+	SIGHT_GIVEN_BACK,  /* UNMAP */
+	SIGHT_CHOSEN,	   /* some of those asked were spared */
+	SIGHT_LIE,	   /* an answer that did not fit */
+	SIGHT_MOVED,
+	SIGHT_NEW_HOME_LOST,
+	SIGHT_OLD_HOME_LOST,
+	SIGHT_BOTH_HOMES_LOST,
+	SIGHT_REFILLED,
+	SIGHT_SUSPECT,
+	SIGHT_LEFT, /* a removed daemon gave all of its slabs back */
+	SIGHT_KINDS,
+};
+
 enum op_kind {
 	OP_READ = 1,
 	OP_WRITE,
@@ -144,6 +162,7 @@ struct plan {
 
 void plan_make(struct plan *p, uint64_t seed);
 const char *fault_name(enum fault_kind kind);
+const char *sight_name(enum sight_kind kind);
 const char *op_name(enum op_kind kind);
 void plan_print(const struct plan *p, FILE *out);
 

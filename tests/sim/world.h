@@ -34,13 +34,13 @@ struct sim {
 	bool is_healed;
 	bool is_ending;		      /* who ends stays away */
 	uint64_t counts[FAULT_KINDS]; /* how often each really happened */
+	uint64_t sights[SIGHT_KINDS];
 	uint64_t n_requests;
 	uint64_t n_resumes;
 	/* What the foreign clients did. */
 	uint64_t n_peer_maps;
 	uint64_t n_peer_unmaps;
 	uint64_t n_hostile;
-	uint64_t n_lies;
 };
 
 static inline uint64_t
