@@ -77,7 +77,9 @@ shm_map_fault_in(struct tp_conn *conn)
 static void
 unmap(struct shm_entry *entry)
 {
+	alloc_scope_enter();
 	(void)munmap(entry->base, entry->length_bytes);
+	alloc_scope_leave();
 	entry->base = NULL;
 }
 
