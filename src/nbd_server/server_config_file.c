@@ -60,6 +60,10 @@ static const struct ini_key server_keys[] = {
 	{"activity", "alpha", INI_MILLI, FIELD(alpha_milli), .def = "0.2", .min = 1, .max = 1000},
 	{"activity", "period_ms", INI_NUMBER, FIELD(period_ms), .def = "1000", .min = 10,
 	 .max = 60000, .unit = "ms"},
+	{"activity", "cold_slab", INI_NUMBER, FIELD(cold_slab), .def = "0", .max = 1000000,
+	 .unit = "pages/s"},
+	{"activity", "cold_periods", INI_NUMBER, FIELD(cold_periods), .def = "5", .min = 1,
+	 .max = 86400},
 	{"placement", "choices", INI_NUMBER, FIELD(choices), .def = "2", .min = 1, .max = 8},
 	{"placement", "query_timeout_ms", INI_NUMBER, FIELD(query_timeout_ms), .def = "2000",
 	 .min = 10, .max = 60000, .unit = "ms"},
@@ -231,6 +235,10 @@ check_all(const struct ini *ini, struct server_file_config *config, char problem
 	r = check_daemons(ini, config, problem);
 	if (r < 0)
 		return r;
+	if (config->cold_slab > 0 && config->cold_slab >= config->hot_slab)
+		return ini_problem(ini, "activity", "cold_slab", problem,
+				   "0, or less than hot_slab", "not less than hot_slab (%u)",
+				   config->hot_slab);
 	if (config->retry_max_ms < config->retry_ms)
 		return ini_problem(ini, "limits", "retry_max_ms", problem, "retry_ms or more",
 				   "less than retry_ms (%u)", config->retry_ms);

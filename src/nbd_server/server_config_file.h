@@ -57,6 +57,8 @@ struct server_file_config {
 	uint32_t hot_slab;    /* pages per second; 0: every slab that is used is mapped */
 	uint32_t alpha_milli; /* 1 to 1000 */
 	uint32_t period_ms;
+	uint32_t cold_slab;    /* less than hot_slab, or 0: none is cold */
+	uint32_t cold_periods; /* then it is given back */
 	/* [placement] */
 	uint32_t choices;
 	uint32_t query_timeout_ms;

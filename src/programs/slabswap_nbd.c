@@ -218,6 +218,8 @@ device_configure(struct app *app, struct slab_device_config *dc)
 		.migrate_rate = c->migrate_rate,
 		.hot_slab = c->hot_slab,
 		.alpha = c->alpha_milli / 1000.0,
+		.cold_slab = c->cold_slab,
+		.cold_periods = c->cold_periods,
 		.choices = c->choices,
 		.query_timeout_ns = c->query_timeout_ms * NSEC_PER_MSEC,
 		.period_ns = c->period_ms * NSEC_PER_MSEC,

@@ -69,6 +69,20 @@ activity_saw(struct slab_device *d, uint32_t slab, uint32_t n_pages)
 	slab_want(d, slab);
 }
 
+/* What others can use better: a slab that was trimmed empty, or that hardly anybody uses. */
+static void
+give_back(struct slab_device *d, uint32_t slab, double pages_per_second)
+{
+	struct slab_run *run = &d->runs[slab];
+
+	if (d->arena.slabs[slab].state != SLAB_STATE_MAPPED || d->is_stopping)
+		return;
+	run->n_cold = pages_per_second < d->config.cold_slab ? run->n_cold + 1 : 0;
+	if ((run->is_trimmed && run->n_ops == 0) ||
+	    (run->n_cold > 0 && run->n_cold >= d->config.cold_periods))
+		(void)slab_evict_begin(d, slab, 0);
+}
+
 static void
 period_ended(struct slab_device *d, uint32_t slab)
 {
@@ -82,6 +96,7 @@ period_ended(struct slab_device *d, uint32_t slab)
 	/* No daemon had room when it became hot. */
 	if (is_hot && d->config.hot_slab > 0)
 		slab_want(d, slab);
+	give_back(d, slab, a->pages_per_second);
 }
 
 static void

@@ -12,6 +12,9 @@
  * the running period has seen so far: that only grows until its end, so a slab that is hot
  * inside a period would be found hot at its end too, and none is missed.
  *
+ * A mapped slab that was trimmed empty is given back at the end of the period; with cold_slab
+ * not 0 also one whose A was under it for cold_periods periods.
+ *
  * A slab costs nothing while it is not used: what periods without I/O do to its A is made
  * up for when it is looked at.
  */

@@ -253,6 +253,8 @@ struct slab_run {
 	bool is_fill_waiting;
 	struct slab_activity activity;
 	uint32_t generation;	/* of the newest MAP */
+	uint32_t n_cold;	/* periods that it has been cold, mapped */
+	bool is_trimmed;	/* a TRIM or ZERO took its last remote page */
 	uint32_t silent_period; /* in which placing it met with silence, plus 1; 0: none */
 };
 
@@ -424,6 +426,8 @@ void slab_drop_unmoved(struct slab_device *d, struct migration *m);
 /* One of the homes is gone, the other one is the home; returns how many pages are lost. */
 uint32_t slab_old_home_lost(struct slab_device *d, struct migration *m);
 uint32_t slab_new_home_lost(struct slab_device *d, struct migration *m);
+/* Pages of @block were trimmed or zeroed. */
+void slab_trimmed(struct slab_device *d, uint32_t block);
 /* A remote operation of @p to its slab begins, or has ended. */
 void slab_op_begins(struct piece *p, enum tp_op_kind kind);
 void slab_op_ended(struct piece *p);

@@ -157,7 +157,8 @@ config_check(const struct slab_device_config *c)
 		return -EINVAL;
 	if (c->choices == 0 || c->choices > PLACEMENT_CHOICES_MAX || c->query_timeout_ns == 0)
 		return -EINVAL;
-	if (c->period_ns == 0 || c->alpha <= 0 || c->alpha > 1 || c->hot_slab < 0)
+	if (c->period_ns == 0 || c->alpha <= 0 || c->alpha > 1 || c->hot_slab < 0 ||
+	    c->cold_slab < 0)
 		return -EINVAL;
 	if (c->op_timeout_ns == 0 || c->connect_timeout_ns == 0 || c->ping_ns == 0 ||
 	    c->retry_ns == 0 || c->retry_max_ns < c->retry_ns)

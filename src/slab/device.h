@@ -70,7 +70,9 @@ struct slab_device_config {
 	double hot_slab; /* pages per second over which a slab is mapped; 0: every one that is used */
 	double alpha;	 /* weight of a period in the activity, over 0 up to 1 (paper 4.1) */
 	uint64_t period_ns;
-	uint32_t choices;	   /* daemons that are asked for each slab, 1 to 8 (paper 4.2: 2) */
+	double cold_slab;      /* pages per second under which a mapped slab is cold; 0: none is */
+	uint32_t cold_periods; /* that it has to be cold to be given back */
+	uint32_t choices;      /* daemons that are asked for each slab, 1 to 8 (paper 4.2: 2) */
 	uint64_t query_timeout_ns; /* for their answers */
 	const char *name; /* of the device, for HELLO; shorter than CTL_DEVICE_NAME_BYTES */
 	uint8_t client_id[CTL_CLIENT_ID_BYTES];

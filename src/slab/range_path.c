@@ -61,6 +61,8 @@ range_main_done(struct range *r, uint64_t zeroed_bytes, uint64_t touched_bytes)
 		b->backup &= ~(zeros | spoilt);
 		if (spoilt != 0)
 			slab_degrade_pages(d, e->block, spoilt);
+		if (zeros != 0)
+			slab_trimmed(d, e->block);
 		order_main_done(&d->order, e);
 	}
 }

@@ -72,6 +72,7 @@ slab_set_remote(struct slab_device *d, uint32_t block, uint32_t mask, uint32_t g
 		*(is_old(m, generation) ? &m->at_old[i] : &m->at_new[i]) |= mask;
 		m->n_unmoved += count(unmoved(d, m, block));
 	}
+	run->is_trimmed = false;
 	assert(run->pages_remote <= d->arena.slab_blocks * BLOCK_PAGES);
 }
 
@@ -92,6 +93,14 @@ slab_clear_remote(struct slab_device *d, uint32_t block, uint32_t mask)
 	}
 	run->pages_remote -= n;
 	b->remote &= ~mask;
+}
+
+void
+slab_trimmed(struct slab_device *d, uint32_t block)
+{
+	struct slab_run *run = slab_run_of_block(d, block);
+
+	run->is_trimmed = run->pages_remote == 0;
 }
 
 uint32_t

@@ -75,6 +75,8 @@ slab_mapped(struct slab_device *d, struct remote *r, const struct ctl_mr_info *i
 
 	slab_set_home(d, info->slab, &home);
 	s->state = SLAB_STATE_MAPPED;
+	d->runs[info->slab].is_trimmed = false;
+	d->runs[info->slab].n_cold = 0;
 	s->pages_degraded = 0;
 	d->stats.maps_total++;
 	d->stats.slabs_mapped++;

@@ -293,7 +293,7 @@ def ini():
     yield "server-all", good_server + (
         b"ack = both\n[nbd]\nlisten = unix:/run/a.sock, tcp:[::1]:10809\nexport = \"a;b\"\nmax_connections = 3\n"
         b"[daemons]\nportals = rdma:10.0.0.1:9400, tcp:[fe80::1%eth0]:1\npsk_file = /dev/null\n"
-        b"[activity]\nhot_slab = 0\nalpha = 0.25\nperiod_ms = 10\n"
+        b"[activity]\nhot_slab = 2\nalpha = 0.25\nperiod_ms = 10\ncold_slab = 1\ncold_periods = 1\n"
         b"[placement]\nchoices = 8\nquery_timeout_ms = 10\n"
         b"[eviction]\nmigration = no\nmigrate_rate = 1M\n"
         b"[limits]\nbuffers = 4M\nhedge_ms = 0\nprobe_ms = 10\ncontrol_timeout_ms = 0\n"

@@ -395,6 +395,8 @@ sim_device_init(struct sim_device_host *dh, struct sim *sim, uint32_t index)
 		.hot_slab = p->hot_slab,
 		.alpha = 0.2,
 		.period_ns = p->period_ns,
+		.cold_slab = p->cold_slab,
+		.cold_periods = p->cold_periods,
 		.choices = p->choices,
 		.query_timeout_ns = p->op_timeout_ns,
 		.name = index == 0 ? "swap0" : "swap1",

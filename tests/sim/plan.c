@@ -134,6 +134,8 @@ make_control(struct plan *p)
 
 	p->hot_slab = rng_percent(&r, 75) ? 0 : 2 + rng_below(&r, 19);
 	p->choices = 1 + rng_below(&more, 4);
+	p->cold_slab = rng_percent(&more, 80) ? 0 : 1 + rng_below(&more, 1000);
+	p->cold_periods = 1 + rng_below(&more, 3);
 	p->has_control = rng_percent(&r, 50);
 	p->period_ns = NSEC_PER_SEC;
 	p->evict_deadline_ns = NSEC_PER_SEC;
@@ -595,6 +597,7 @@ plan_print(const struct plan *p, FILE *out)
 		p->refill_rate >> 20, p->migrate_rate >> 20, p->period_ns / 1000,
 		p->hedge_ns / 1000, p->probe_ns / 1000, p->control_timeout_ns / NSEC_PER_MSEC,
 		p->evict_deadline_ns / 1000, p->drain_ns / NSEC_PER_MSEC, p->extra_choices);
+	fprintf(out, "cold_slab %u for %u periods\n", p->cold_slab, p->cold_periods);
 	for (uint32_t i = 0; i < p->n_daemons; i++)
 		fprintf(out, "daemon %u: %u slabs, %u a client, %u fit, like %s\n", i,
 			p->pool_slabs[i], p->client_slabs[i], p->spare_slabs[i],

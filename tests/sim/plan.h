@@ -141,7 +141,9 @@ struct plan {
 	uint64_t drain_ns;
 	uint32_t extra_choices;
 	uint32_t spare_slabs[SIM_DAEMONS_MAX]; /* that fit above the headroom */
-	uint32_t choices;		       /* daemons that are asked for each slab */
+	uint32_t cold_slab; /* pages per second under which a slab is cold; 0: none is */
+	uint32_t cold_periods;
+	uint32_t choices; /* daemons that are asked for each slab */
 	uint64_t op_timeout_ns;
 	uint64_t connect_timeout_ns;
 	uint64_t ping_ns;

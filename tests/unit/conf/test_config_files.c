@@ -150,6 +150,8 @@ server__defaults(void **state)
 	assert_int_equal(c->hot_slab, 20);
 	assert_int_equal(c->alpha_milli, 200);
 	assert_int_equal(c->period_ms, 1000);
+	assert_int_equal(c->cold_slab, 0);
+	assert_int_equal(c->cold_periods, 5);
 	assert_int_equal(c->choices, 2);
 	assert_int_equal(c->query_timeout_ms, 2000);
 	assert_int_equal(c->realtime, SERVER_REALTIME_AUTO);
@@ -172,7 +174,8 @@ server__every_key(void **state)
 		       "[daemons]\nportals = rdma:10.0.0.1:9400, shm:/run/d.sock\n"
 		       "psk_file = %s\n"
 		       "max_portals = 2\nleave_timeout_ms = 14\n"
-		       "[activity]\nhot_slab = 0\nalpha = 0.05\nperiod_ms = 10\n"
+		       "[activity]\nhot_slab = 3\nalpha = 0.05\nperiod_ms = 10\ncold_slab = 2\n"
+		       "cold_periods = 1\n"
 		       "[placement]\nchoices = 8\nquery_timeout_ms = 14\n"
 		       "[limits]\nbuffers = 4M\nop_timeout_ms = 10\nconnect_timeout_ms = 11\n"
 		       "ping_ms = 12\nretry_ms = 13\nretry_max_ms = 13\n"
@@ -195,7 +198,9 @@ server__every_key(void **state)
 	assert_memory_equal(c->psk.key, "0123456789abcdef", 16);
 	assert_int_equal(c->portals_max, 2);
 	assert_int_equal(c->leave_timeout_ms, 14);
-	assert_int_equal(c->hot_slab, 0);
+	assert_int_equal(c->hot_slab, 3);
+	assert_int_equal(c->cold_slab, 2);
+	assert_int_equal(c->cold_periods, 1);
 	assert_int_equal(c->alpha_milli, 50);
 	assert_int_equal(c->period_ms, 10);
 	assert_int_equal(c->choices, 8);
@@ -258,6 +263,10 @@ server__later_keys_are_unknown(void **state)
 		*state, true, -EINVAL, SERVER "[compression]\nmethod = lz4\n",
 		"[compression]: unknown section; allowed: device, nbd, backup, daemons, activity, "
 		"placement, eviction or limits");
+	check_bad(*state, true, -EINVAL, SERVER "[activity]\ncold_slab = 20\n",
+		  "[activity] cold_slab = 20: not less than hot_slab (20); allowed: 0, or less "
+		  "than hot_slab");
+	check_good(*state, true, SERVER "[activity]\ncold_slab = 19\n");
 	check_bad(*state, true, -EINVAL, SERVER "[placement]\nchoices = 9\n",
 		  "[placement] choices = 9: too large; allowed: 1 to 8");
 	check_bad(*state, true, -EINVAL, SERVER "[activity]\nalpha = 1.001\n",

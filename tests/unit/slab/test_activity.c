@@ -224,6 +224,123 @@ hot__none_maps_when_stopping(void **state)
 	world_free(w);
 }
 
+/* --- giving back --- */
+
+static void
+back__trimmed_empty(void **state)
+{
+	struct world *w = world_of(2, 1, 0);
+
+	(void)state;
+	dw_map(w, 0);
+	dw_map(w, 1);
+	assert_int_equal(dw_write(w, 0), 0);
+	assert_int_equal(dw_write(w, MIB), 0);
+	assert_int_equal(world_do(w, BACKEND_TRIM, 0, MIB - P), 0);
+	assert_int_equal(world_do(w, BACKEND_TRIM, MIB, MIB - P), 0);
+	assert_int_equal(dw_write(w, 2 * MIB - P), 0);
+	assert_int_equal(dw_write(w, 2 * P), 0);
+	assert_int_equal(world_do(w, BACKEND_TRIM, 0, MIB), 0);
+	assert_int_equal(dw_slab_state(w, 0), SLAB_STATE_MAPPED); /* written again soon, maybe */
+	period_end(w);
+	world_run(w, 10 * NSEC_PER_MSEC);
+	assert_int_equal(dw_slab_state(w, 0), SLAB_STATE_UNMAPPED);
+	assert_int_equal(dw_slab_state(w, 1), SLAB_STATE_MAPPED); /* its last page is there */
+	assert_int_equal(fake_daemon_lent(world_daemon(w, 0)), 1);
+	assert_int_equal(world_stats(w).slabs_given_back, 1);
+	assert_int_equal(dw_read(w, 2 * P), 0); /* zeros, and maps it again */
+	world_free(w);
+}
+
+static void
+back__trimmed_and_written_again_stays(void **state)
+{
+	struct world *w = world_of(1, 1, 0);
+
+	(void)state;
+	dw_map(w, 0);
+	assert_int_equal(dw_write(w, 0), 0);
+	assert_int_equal(world_do(w, BACKEND_TRIM, 0, MIB), 0);
+	assert_int_equal(dw_write(w, 7 * P), 0);
+	period_end(w);
+	assert_int_equal(dw_slab_state(w, 0), SLAB_STATE_MAPPED);
+	world_free(w);
+}
+
+/* Mapped, and nothing is there yet: that is no reason. */
+static void
+back__never_used_stays(void **state)
+{
+	struct world *w = world_of(1, 1, 0);
+
+	(void)state;
+	dw_map(w, 0);
+	for (uint32_t i = 0; i < 10; i++)
+		period_end(w);
+	assert_int_equal(dw_slab_state(w, 0), SLAB_STATE_MAPPED);
+	world_free(w);
+}
+
+static void
+back__cold_after_so_many_periods(void **state)
+{
+	const struct world_config c = {.n_slabs = 2,
+				       .n_daemons = 1,
+				       .slabs_per_daemon = 4,
+				       .can_zero = true,
+				       .hot_slab = 20,
+				       .cold_slab = 2};
+	struct world *w = world_new(&c);
+
+	(void)state;
+	world_settle(w);
+	pages(w, BACKEND_WRITE, 0, 110);
+	pages(w, BACKEND_WRITE, 1, 110);
+	period_end(w); /* A = 22 */
+	for (uint32_t i = 0; i < 11; i++) {
+		pages(w, BACKEND_READ, 1, 3);
+		period_end(w); /* 22 * 0.8^11 = 1.9 */
+	}
+	for (uint32_t i = 0; i < 4; i++) {
+		assert_int_equal(dw_slab_state(w, 0), SLAB_STATE_MAPPED);
+		pages(w, BACKEND_READ, 1, 3);
+		period_end(w);
+	}
+	world_run(w, 10 * NSEC_PER_MSEC);
+	assert_int_equal(dw_slab_state(w, 0), SLAB_STATE_UNMAPPED);
+	assert_int_equal(dw_slab_state(w, 1), SLAB_STATE_MAPPED); /* 3 a second is not cold */
+	assert_int_equal(dw_read(w, 105 * P), 0);
+	assert_int_equal(dw_slab_state(w, 0), SLAB_STATE_UNMAPPED); /* nor is it hot */
+	world_check_remote(w);
+	world_free(w);
+}
+
+static void
+back__one_use_begins_the_count_anew(void **state)
+{
+	const struct world_config c = {.n_slabs = 1,
+				       .n_daemons = 1,
+				       .slabs_per_daemon = 4,
+				       .can_zero = true,
+				       .cold_slab = 2};
+	struct world *w = world_new(&c);
+
+	(void)state;
+	world_settle(w);
+	dw_map(w, 0);
+	for (uint32_t i = 0; i < 4; i++)
+		period_end(w);
+	pages(w, BACKEND_WRITE, 0, 20);
+	period_end(w); /* A = 4 */
+	for (uint32_t i = 0; i < 7; i++) {
+		period_end(w);
+		assert_int_equal(dw_slab_state(w, 0), SLAB_STATE_MAPPED);
+	}
+	world_run(w, 2 * PERIOD_NS);
+	assert_int_equal(dw_slab_state(w, 0), SLAB_STATE_UNMAPPED);
+	world_free(w);
+}
+
 int
 main(void)
 {
@@ -237,6 +354,11 @@ main(void)
 		cmocka_unit_test(hot__reads_map_and_promote),
 		cmocka_unit_test(hot__is_tried_again_at_the_periods_end),
 		cmocka_unit_test(hot__none_maps_when_stopping),
+		cmocka_unit_test(back__trimmed_empty),
+		cmocka_unit_test(back__trimmed_and_written_again_stays),
+		cmocka_unit_test(back__never_used_stays),
+		cmocka_unit_test(back__cold_after_so_many_periods),
+		cmocka_unit_test(back__one_use_begins_the_count_anew),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -133,6 +133,8 @@ world_new(const struct world_config *config)
 		.hot_slab = config->hot_slab,
 		.alpha = 0.2,
 		.period_ns = NSEC_PER_SEC,
+		.cold_slab = config->cold_slab,
+		.cold_periods = 5,
 		.choices = config->choices ? config->choices : 2,
 		.query_timeout_ns = 2 * NSEC_PER_SEC,
 		.name = "test0",

@@ -38,6 +38,7 @@ struct world_config {
 	bool can_zero;
 	bool can_discard;
 	double hot_slab;	/* 0: the first I/O maps */
+	double cold_slab;	/* 0: none is cold; else after 5 periods */
 	uint32_t choices;	/* 0: 2 */
 	const char *psk;	/* of the server; NULL: none */
 	const char *daemon_psk; /* of the daemons */
