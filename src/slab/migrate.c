@@ -141,7 +141,9 @@ migrate_begin(struct slab_device *d, uint32_t slab, uint32_t request_id, uint64_
 		return true;
 	core_timer_arm(&m->place_timer, within_ns / 2);
 	core_timer_arm(&m->hurry_timer, within_ns / 4 * 3);
-	core_timer_arm(&m->deadline_timer, within_ns);
+	/* Nobody takes back what we give of our own accord: no page is given up for it. */
+	if (request_id != 0)
+		core_timer_arm(&m->deadline_timer, within_ns);
 	return true;
 }
 

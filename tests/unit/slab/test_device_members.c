@@ -25,6 +25,7 @@ members_world(uint32_t n_daemons, uint32_t n_portals, uint32_t max_portals)
 		.ack = SLAB_ACK_REMOTE,
 		.can_zero = true,
 		.can_discard = true,
+		.migrate_rate = UINT64_C(1) << 30,
 	};
 	struct world *w = world_new(&c);
 
@@ -278,6 +279,30 @@ remove__waits_for_pages_that_the_backup_refuses(void **state)
 	world_free(w);
 }
 
+/* The daemon that shall take them over answers too late: they stay as long as it takes. */
+static void
+remove__no_page_is_given_up_for_it(void **state)
+{
+	struct world *w = members_world(2, 1, 2);
+
+	(void)state;
+	degrade(w);
+	set(w, 0, 2);
+	world_settle(w);
+	fake_net_hold(world_net(w), FAKE_GRANTED, true);
+	set(w, 1, 1);
+	world_run(w, 6 * NSEC_PER_SEC);
+	assert_int_equal(world_said(w, "cannot leave yet"), 1);
+	assert_int_equal(world_stats(w).pages_lost, 0);
+	assert_int_equal(world_stats(w).pages_degraded, 1);
+	assert_int_equal(dw_read(w, P), 0);
+	fake_net_hold(world_net(w), FAKE_GRANTED, false);
+	heal(w);
+	assert_int_equal(n_known(w), 1);
+	assert_int_equal(dw_read(w, P), 0);
+	world_free(w);
+}
+
 static void
 remove__no_new_slab_meanwhile(void **state)
 {
@@ -519,6 +544,7 @@ main(void)
 		cmocka_unit_test(remove__deadline),
 		cmocka_unit_test(remove__slabs_go_one_after_the_other),
 		cmocka_unit_test(remove__waits_for_pages_that_the_backup_refuses),
+		cmocka_unit_test(remove__no_page_is_given_up_for_it),
 		cmocka_unit_test(remove__no_new_slab_meanwhile),
 		cmocka_unit_test(remove__lost_meanwhile),
 		cmocka_unit_test(remove__and_add_again_before_it_left),
