@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Arbitrary clients of the daemon core: any message in any state, bytes that are
- * none, accesses, closes and cuts, with the steps of the fake network, memory that
- * fails, and time between them.  The input is the list of what happens.
+ * none, accesses, closes and cuts, answers to the daemon's requests, with the steps of
+ * the fake network, memory that fails or runs short, a drain, and time between them.  The input is the list of what happens.
  *
  * Held: the invariants of unit/daemon after every step; at the end every slab is
  * back and zeroed, and the daemon stops.
@@ -20,13 +20,17 @@
 #define PEERS 5u
 #define OPERATIONS 16u
 #define MAPPED_MAX 16u
+#define ASKED_MAX 8u
+#define HOST_SLABS 32u
 #define FAILURES_MAX 48u
 #define PSK "the key of all of them"
 
 struct peer {
 	struct fx_client *client; /* NULL: none */
 	struct ctl_mr_info mapped[MAPPED_MAX];
-	uint32_t mapped_count; /* ever; the newest are kept */
+	uint32_t mapped_count;		 /* ever; the newest are kept */
+	struct ctl_msg asked[ASKED_MAX]; /* of the daemon, the newest */
+	uint32_t asked_count;
 	struct ctl_challenge challenge;
 	struct tp_op op;
 	bool is_op_posted;
@@ -86,6 +90,8 @@ read_inbox(struct peer *p)
 
 		if (msg->type == CTL_MR_INFO)
 			p->mapped[p->mapped_count++ % MAPPED_MAX] = msg->u.mr_info;
+		else if (msg->type == CTL_CHECK_ACTIVITY || msg->type == CTL_EVICT)
+			p->asked[p->asked_count++ % ASKED_MAX] = *msg;
 		else if (msg->type == CTL_CHALLENGE)
 			p->challenge = msg->u.challenge;
 	}
@@ -102,14 +108,14 @@ say(struct peer *p, const void *bytes, size_t length)
 static struct ctl_msg
 message(struct world *w, struct peer *p, struct fuzz_input *in)
 {
-	struct ctl_msg msg = {.type = (enum ctl_type)(1 + fuzz_below(in, CTL_PONG))};
+	struct ctl_msg msg = {.type = (enum ctl_type)(1 + fuzz_below(in, CTL_DONE))};
 	const uint8_t how = fuzz_u8(in);
 
 	if (msg.type == CTL_HELLO)
 		msg = fx_hello(p->client);
 	if (msg.type == CTL_HELLO && how & 1)
 		msg.u.hello.slab_bytes *= 2;
-	if (msg.type == CTL_MAP || msg.type == CTL_UNMAP) {
+	if (msg.type == CTL_MAP || msg.type == CTL_UNMAP || msg.type >= CTL_CHECK_ACTIVITY) {
 		msg.u.map.slab = how % 8;
 		msg.u.map.generation = how / 8 % 4;
 	}
@@ -206,6 +212,51 @@ raw(struct peer *p, struct fuzz_input *in)
 	say(p, bytes, length);
 }
 
+/* To what the daemon has asked, or nearly. */
+static void
+answer(struct peer *p, struct fuzz_input *in)
+{
+	const uint8_t how = fuzz_u8(in);
+	const struct ctl_msg *asked = &p->asked[how % ASKED_MAX];
+	uint8_t buf[CTL_MESSAGE_BYTES_MAX];
+	struct ctl_msg msg = {.type = CTL_DONE, .request_id = asked->request_id};
+
+	if (!can_speak(p) || asked->request_id == 0)
+		return;
+	/* All four begin with the slab and its generation. */
+	msg.u.activity.slab = asked->u.unmap.slab;
+	msg.u.activity.generation = asked->u.unmap.generation;
+	if ((asked->type == CTL_CHECK_ACTIVITY) != (how == 0xff)) {
+		msg.type = CTL_ACTIVITY;
+		msg.u.activity.milli_pages_per_second = how & 8 ? UINT64_MAX : how;
+	}
+	msg.request_id += how == 0xfe;
+	msg.u.activity.slab += how == 0xfd;
+	msg.u.activity.generation += how == 0xfc;
+	say(p, buf, ctl_encode(&msg, buf));
+}
+
+static void
+tell_memory(struct world *w, uint32_t available_slabs, uint32_t psi_centi)
+{
+	const struct daemon_memory memory = {HOST_SLABS * FX_SLAB_BYTES,
+					     available_slabs * FX_SLAB_BYTES, psi_centi};
+
+	daemon_host_memory(w->fx->daemon, &memory);
+}
+
+/* The host's memory; seldom, the daemon is told to stop. */
+static void
+control(struct world *w, struct fuzz_input *in)
+{
+	const uint8_t how = fuzz_u8(in);
+
+	if (how != 0xff)
+		tell_memory(w, how % HOST_SLABS, how & 0x80 ? 5000 : 0);
+	else if (!w->fx->stopping)
+		fx_drain(w->fx, fuzz_u8(in) * 100 * FX_MSEC);
+}
+
 static void
 operate(struct world *w, struct fuzz_input *in)
 {
@@ -218,8 +269,13 @@ operate(struct world *w, struct fuzz_input *in)
 		come(w, p);
 		break;
 	case 1:
-	case 2:
 		say_message(w, p, in, false);
+		break;
+	case 2:
+		if (op & 0x80)
+			control(w, in);
+		else
+			answer(p, in);
 		break;
 	case 3:
 		say_message(w, p, in, true);
@@ -282,12 +338,14 @@ end(struct world *w)
 	for (uint32_t i = 0; i < PEERS; i++)
 		if (w->peers[i].client)
 			fx_client_free(w->peers[i].client);
-	fx_sleep(fx, 60000 * FX_MSEC);
-	fx_sleep(fx, 60000 * FX_MSEC);
+	for (uint32_t i = 0; i < 60; i++) {
+		tell_memory(w, HOST_SLABS, 0);
+		fx_sleep(fx, 2000 * FX_MSEC);
+	}
 	stats = fx_stats(fx);
-	FUZZ_CHECK(stats.connections == 0);
-	FUZZ_CHECK(stats.slabs_free + stats.slabs_lost == FX_SLABS);
-	for (uint32_t slot = 0; slot < FX_SLABS && stats.slabs_lost == 0; slot++)
+	FUZZ_CHECK(stats.connections == 0 && stats.slabs_evicting == 0);
+	FUZZ_CHECK(fx->stopping || stats.slabs_free + stats.slabs_lost == FX_SLABS);
+	for (uint32_t slot = 0; slot < FX_SLABS && stats.slabs_lost == 0 && !fx->stopping; slot++)
 		FUZZ_CHECK(fake_slab_memory_is_zero(fx->memory, slot));
 	fx_free(fx);
 }

@@ -252,6 +252,21 @@ def daemon():
     yield "takes-no-answers", b"\0" + mapped + b"\217" + b"\1\13\0" * 80
     for kind in range(17):
         yield f"message-{kind}", b"\0" + mapped + bytes([1, kind, 8]) + turn
+    # Five slabs lent and three free; then four have to go.
+    short, wait = b"\202\0" + advance + turn, b"\10\320\7" + advance + turn
+    five = full + come + hello + turn * 2 + b"".join(bytes([1, 7, 8 + slab]) for slab in range(5)) + turn * 3
+    answers = b"\2\0\2\1\2\2" + turn + advance + turn
+    yield "short-and-relieved", b"\0" + mapped + short + memory * 4 + b"\202\37" + advance + memory * 4
+    yield "short-pressed", b"\0" + mapped + b"\202\205" + advance + memory * 2
+    yield "evict-answered", b"\0" + five + short + answers + b"\2\3" + turn * 2 + memory * 4
+    yield "evict-silent", b"\0" + five + short + wait + wait + memory * 4
+    yield "evict-unmap", b"\0" + five + short + b"\1\11\10\1\11\11\1\11\12" + turn * 3 + wait
+    yield "evict-cut", b"\0" + five + short + b"\7" + turn * 3 + memory * 4 + wait
+    yield "evict-late", b"\0" + five + short + wait + answers + wait + b"\2\3\2\4" + turn * 2
+    for wrong in range(0xfc, 0x100):
+        yield f"evict-wrong-{wrong:x}", b"\0" + five + short + bytes([2, wrong]) + turn * 3
+    yield "drain", b"\0" + five + b"\202\377\40" + advance + turn + b"\2\0\2\1\2\2\2\3\2\4" + turn * 2 + advance
+    yield "drain-silent", b"\0" + five + b"\202\377\5" + advance + turn + wait + wait
 
 
 def device():
@@ -300,7 +315,8 @@ def ini():
         b"retry_ms = 10\nretry_max_ms = 10\n")
     yield "daemon", good_daemon
     yield "daemon-all", b"[daemon]\nlisten = rdma:0.0.0.0:9400\nmax_clients = 1\nslab_size = 1M\n" \
-        b"control = /run/x.ctl\n[memory]\nmax = 3M\nmax_per_client = 2M\n"
+        b"control = /run/x.ctl\n[memory]\nmax = 3M\nmax_per_client = 2M\nheadroom = 0\n" \
+        b"beta = 0.05\nperiod_ms = 10\npsi_limit = 100\n[eviction]\nextra_choices = 0\ndeadline_ms = 10\n"
     yield "size-wraps", good_server.replace(b"1G", b"18446744073709551617")
     yield "size-wraps-with-unit", good_server.replace(b"1G", b"18014398509481985K")
     yield "twice", good_server + b"path = /dev/vdc\n"

@@ -140,7 +140,9 @@ static void
 complete(struct fake_slab_memory *f, struct slot *s, int status)
 {
 	list_del(&s->node);
-	if (status == 0 && s->request == SLAB_MEMORY_FILL)
+	if (status == -ENOMEM && s->request == SLAB_MEMORY_ZERO)
+		(void)drop(f, s); /* the slot is empty then */
+	else if (status == 0 && s->request == SLAB_MEMORY_FILL)
 		status = fill(f, s);
 	else if (status == 0 && s->request == SLAB_MEMORY_ZERO)
 		status = zero(f, s);

@@ -139,15 +139,21 @@ static void
 check_client(const struct client *c, uint32_t *ret_slabs)
 {
 	const struct list *n;
-	uint32_t count = 0;
+	uint32_t count = 0, asks = 0;
 
 	list_foreach (n, &c->slabs) {
 		const struct pool_slab *s = (const struct pool_slab *)(const void *)n;
+
+		asks += s->evict_request_id != 0;
+		assert_true(!s->evict_batch || s->state == POOL_SLAB_GRANTED);
+		assert_true(s->evict_request_id <= c->last_ask_id);
 
 		assert_ptr_equal(s->client, c);
 		assert_in_range(s->state, POOL_SLAB_GRANTING, POOL_SLAB_REVOKING);
 		count++;
 	}
+	assert_int_equal(asks, c->asks);
+	assert_true(asks <= EVICTION_ASKS_MAX);
 	assert_int_equal(count, c->slab_count);
 	assert_true(count <= c->daemon->config.max_slabs_client);
 	*ret_slabs += count;

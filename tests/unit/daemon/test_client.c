@@ -199,7 +199,7 @@ refused__peer_that_closes_frees_its_slot_at_once(void **state)
 }
 
 static void
-incoming__more_than_there_are_slots(void **state)
+s14_more_connections_than_slots(void **state)
 {
 	const unsigned slots = FX_CLIENTS + DAEMON_SPARE_CONNECTIONS;
 	struct fx_client *c[FX_CLIENTS + DAEMON_SPARE_CONNECTIONS], *extra;
@@ -629,7 +629,7 @@ main(void)
 		cmocka_unit_test(hello__other_slab_size),
 		cmocka_unit_test(hello__too_many_clients),
 		cmocka_unit_test(refused__peer_that_closes_frees_its_slot_at_once),
-		cmocka_unit_test(incoming__more_than_there_are_slots),
+		cmocka_unit_test(s14_more_connections_than_slots),
 		cmocka_unit_test(auth__right),
 		cmocka_unit_test(auth__wrong),
 		cmocka_unit_test(auth__daemons_own_proof_is_no_answer),

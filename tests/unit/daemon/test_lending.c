@@ -53,8 +53,9 @@ map__then_read_write(void **state)
 	fx_free(fx);
 }
 
+/* A MAP that is refused changes no count and lends nothing. */
 static void
-map__refused(void **state)
+s11_refused_map_counts_nothing(void **state)
 {
 	struct fx *fx = new_full();
 	struct fx_client *c = fx_join(fx);
@@ -110,7 +111,7 @@ map__generation_0(void **state)
 }
 
 static void
-map__pool_is_still_empty(void **state)
+s3_early_client_is_served_when_the_pool_fills(void **state)
 {
 	struct fx *fx = fx_new(0);
 	struct fx_client *c;
@@ -122,6 +123,11 @@ map__pool_is_still_empty(void **state)
 	id = fx_map(c, 1, 1);
 	fx_net(fx);
 	fx_take_refused(c, id, CTL_REASON_NO_MEMORY);
+	/* s11: what was refused is counted nowhere. */
+	assert_int_equal(fx_stats(fx).slabs_mapped, 0);
+	fx_settle(fx);
+	(void)fx_map_now(c, 1, 1);
+	assert_counts(fx, FX_SLABS - 1, 1, 0);
 	fx_client_free(c);
 	fx_free(fx);
 }
@@ -288,7 +294,7 @@ unmap__revocation_fails(void **state)
 
 /* daemon-1: what one client wrote is gone before the next one maps the slab. */
 static void
-zeroing__next_client_reads_zeros(void **state)
+s7_next_client_reads_zeros(void **state)
 {
 	struct fx *fx = new_full();
 
@@ -348,6 +354,64 @@ zeroing__takes_its_time(void **state)
 	(void)fx_map_now(other, 77, 2);
 	fx_client_free(c);
 	fx_client_free(other);
+	fx_free(fx);
+}
+
+/* Whatever ends one connection, the others keep theirs, and their slabs. */
+static void
+s1_failed_client_ends_alone(void **state)
+{
+	struct fx *fx = new_full();
+	struct fx_client *other = fx_join(fx);
+	struct ctl_mr_info info = fx_map_now(other, 1, 1), mine;
+
+	(void)state;
+	for (unsigned way = 0; way < 4; way++) {
+		struct fx_client *c = fx_join(fx);
+
+		mine = fx_map_now(c, 2, 1);
+		if (way == 0)
+			fake_net_cut(c->conn, -ETIMEDOUT);
+		if (way == 1)
+			fx_send_bytes(c, "what is this", strlen("what is this"));
+		if (way == 2)
+			(void)fx_send(c, (struct ctl_msg){.type = CTL_PONG});
+		if (way == 3) {
+			mine.rkey ^= 1;
+			assert_true(fx_io(c, TP_OP_READ, &mine, 0) < 0);
+		}
+		fx_settle(fx);
+		assert_null(c->conn);
+		fx_client_free(c);
+		assert_int_equal(fx_io(other, TP_OP_READ, &info, 0), 0);
+		assert_counts(fx, FX_SLABS - 1, 1, 0);
+	}
+	fx_client_free(other);
+	fx_free(fx);
+}
+
+/* After a client has gone nothing of its access is left, and the host gets the memory. */
+static void
+s6_memory_really_goes_back(void **state)
+{
+	struct fx *fx = new_full();
+
+	(void)state;
+	for (unsigned round = 0; round < 3; round++) {
+		struct fx_client *c = fx_join(fx);
+		struct tp_conn *end = fake_conn_peer(c->conn);
+
+		(void)fx_map_now(c, 1, 1);
+		assert_true(fake_conn_grants(end) > 0);
+		fake_net_cut(c->conn, -ECONNRESET);
+		fx_client_free(c);
+		assert_counts(fx, FX_SLABS, 0, 0);
+	}
+	/* A registration that was left would make the DROP fail. */
+	daemon_host_memory(fx->daemon, &(struct daemon_memory){100 * FX_SLAB_BYTES, 0, 0});
+	fx_settle(fx);
+	assert_int_equal(fx_stats(fx).slabs_empty, FX_HEADROOM_BYTES / FX_SLAB_BYTES);
+	assert_int_equal(fx_stats(fx).slabs_lost, 0);
 	fx_free(fx);
 }
 
@@ -534,16 +598,18 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(map__then_read_write),
-		cmocka_unit_test(map__refused),
+		cmocka_unit_test(s11_refused_map_counts_nothing),
 		cmocka_unit_test(map__generation_0),
-		cmocka_unit_test(map__pool_is_still_empty),
+		cmocka_unit_test(s3_early_client_is_served_when_the_pool_fills),
 		cmocka_unit_test(map__transport_refuses_the_grant),
 		cmocka_unit_test(map__grant_fails_later),
 		cmocka_unit_test(unmap__revokes_then_answers_then_zeroes),
 		cmocka_unit_test(unmap__refused),
 		cmocka_unit_test(unmap__before_granted),
 		cmocka_unit_test(unmap__revocation_fails),
-		cmocka_unit_test(zeroing__next_client_reads_zeros),
+		cmocka_unit_test(s7_next_client_reads_zeros),
+		cmocka_unit_test(s1_failed_client_ends_alone),
+		cmocka_unit_test(s6_memory_really_goes_back),
 		cmocka_unit_test(zeroing__takes_its_time),
 		cmocka_unit_test(death__in_each_slab_state),
 		cmocka_unit_test(death__silent_client_gives_back_everything),

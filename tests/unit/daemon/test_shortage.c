@@ -78,9 +78,9 @@ short__free_slabs_go_first(void **state)
 	fx_free(fx);
 }
 
-/* Nothing is lent that would have to be taken back at once. */
+/* Nothing is lent that is on its way to the host, or would be at once. */
 static void
-short__map_is_refused(void **state)
+s4_slab_that_goes_is_not_lent(void **state)
 {
 	struct fx *fx = fx_new(0);
 	struct fx_client *c;
@@ -230,7 +230,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(grow__ahead_of_demand),
 		cmocka_unit_test(short__free_slabs_go_first),
-		cmocka_unit_test(short__map_is_refused),
+		cmocka_unit_test(s4_slab_that_goes_is_not_lent),
 		cmocka_unit_test(short__unmapped_slab_is_dropped),
 		cmocka_unit_test(short__who_asked_is_told_again),
 		cmocka_unit_test(usage__of_the_host),

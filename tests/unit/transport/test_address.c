@@ -39,8 +39,9 @@ parse__good_ones_come_back_as_text(void **state)
 	}
 }
 
+/* The text of an IPv4 address is that address, not every address. */
 static void
-parse__fields(void **state)
+s12_address_is_the_one_given(void **state)
 {
 	struct sockaddr_storage address;
 	struct sockaddr_in in;
@@ -156,7 +157,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(parse__good_ones_come_back_as_text),
-		cmocka_unit_test(parse__fields),
+		cmocka_unit_test(s12_address_is_the_one_given),
 		cmocka_unit_test(parse__bad_ones_are_refused),
 		cmocka_unit_test(parse__too_long),
 		cmocka_unit_test(format__cut_and_unknown),
