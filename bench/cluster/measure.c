@@ -101,7 +101,8 @@ measure_init(struct measure *ms, struct world *w)
 {
 	const uint32_t n = w->opt.n_machines;
 
-	*ms = (struct measure){.world = w, .sample_ev.fire = sample_cb};
+	ms->world = w;
+	ms->sample_ev.fire = sample_cb;
 	ms->samples = guard_alloc((w->opt.seconds / SAMPLE_S + 1) * sizeof(*ms->samples));
 	ms->loads_without = guard_alloc(n * sizeof(*ms->loads_without));
 	ms->loads_with = guard_alloc(n * sizeof(*ms->loads_with));
@@ -260,6 +261,7 @@ report_totals(FILE *to, const struct world *w, const struct measure_totals *now)
 	const struct measure_totals *then = &w->measure.at_warm;
 	const uint64_t dones = now->dones - then->dones;
 
+	fprintf(to, "\"wide_start_ms\": %.1f,\n", (double)w->measure.wide_start_ns * 1e-6);
 	report_count(to, "evictions", now->evictions, then->evictions);
 	report_count(to, "evictions_forced", now->evictions_forced, then->evictions_forced);
 	report_count(to, "migrations", now->migrations, then->migrations);

@@ -19,7 +19,7 @@ struct world;
 enum measure_side {
 	MEASURE_DEVICE = 0,
 	MEASURE_DAEMON,
-	MEASURE_WIDE, /* the device that knows every daemon */
+	MEASURE_WIDE, /* a device that knows every daemon */
 	MEASURE_SIDES,
 };
 
@@ -65,6 +65,7 @@ struct measure {
 	uint64_t turn_cpu_ns[MEASURE_SIDES];
 	uint64_t placement_cpu_ns[MEASURE_SIDES];
 	uint64_t n_placed[MEASURE_SIDES]; /* of devices */
+	uint64_t wide_start_ns;		  /* CPU: to make such a device */
 	uint32_t *placements_ns;	  /* in virtual time */
 	uint32_t n_placements;
 	uint32_t placements_room;

@@ -29,7 +29,7 @@ struct options {
 	uint32_t seconds;
 	uint32_t warmup_seconds; /* of these, not measured */
 	uint64_t seed;
-	bool is_wide; /* the first device knows every daemon */
+	bool is_wide; /* the first devices know every daemon */
 };
 
 struct world {
