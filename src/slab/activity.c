@@ -93,8 +93,8 @@ period_ended(struct slab_device *d, uint32_t slab)
 	d->activity.sum += a->pages_per_second;
 	if (a->pages_per_second > d->activity.most)
 		d->activity.most = a->pages_per_second;
-	/* No daemon had room when it became hot. */
-	if (is_hot && d->config.hot_slab > 0)
+	/* No daemon had room when it became hot.  What was trimmed was hot for what is gone. */
+	if (is_hot && d->config.hot_slab > 0 && !d->runs[slab].is_trimmed)
 		slab_want(d, slab);
 	give_back(d, slab, a->pages_per_second);
 }

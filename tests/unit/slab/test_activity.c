@@ -252,6 +252,26 @@ back__trimmed_empty(void **state)
 	world_free(w);
 }
 
+/* How it was used before says nothing of who comes next. */
+static void
+back__trimmed_while_hot_is_not_mapped_again(void **state)
+{
+	struct world *w = world_of(1, 1, 20);
+
+	(void)state;
+	pages(w, BACKEND_WRITE, 0, 200);
+	assert_int_equal(dw_slab_state(w, 0), SLAB_STATE_MAPPED);
+	assert_int_equal(world_do(w, BACKEND_TRIM, 0, MIB), 0);
+	for (uint32_t i = 0; i < 5; i++) {
+		period_end(w);
+		world_run(w, 10 * NSEC_PER_MSEC);
+		assert_int_equal(dw_slab_state(w, 0), SLAB_STATE_UNMAPPED);
+	}
+	pages(w, BACKEND_WRITE, 0, 200);
+	assert_int_equal(dw_slab_state(w, 0), SLAB_STATE_MAPPED);
+	world_free(w);
+}
+
 static void
 back__trimmed_and_written_again_stays(void **state)
 {
@@ -355,6 +375,7 @@ main(void)
 		cmocka_unit_test(hot__is_tried_again_at_the_periods_end),
 		cmocka_unit_test(hot__none_maps_when_stopping),
 		cmocka_unit_test(back__trimmed_empty),
+		cmocka_unit_test(back__trimmed_while_hot_is_not_mapped_again),
 		cmocka_unit_test(back__trimmed_and_written_again_stays),
 		cmocka_unit_test(back__never_used_stays),
 		cmocka_unit_test(back__cold_after_so_many_periods),
