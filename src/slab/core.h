@@ -109,6 +109,8 @@ struct piece {
 	struct piece *hedge;	/* READ: reads from the backup what remote is slow with */
 	struct piece *hedge_of; /* of a hedge: the read that may need its buffer */
 	bool is_outrun;		/* the hedge was first: remote_op is not waited for */
+	bool is_hedge_late;	/* of a hedge: remote_op was first */
+	bool is_waiting_for_hedge;
 
 	uint32_t todo;	     /* pages that the read phase has not got yet */
 	uint32_t promotable; /* pages that were read from elsewhere than the slab's home */
@@ -368,6 +370,8 @@ void read_remote_done(struct piece *p, int status);
 void read_backup_done(struct piece *p, int status);
 /* The pages @mask came from the backup before remote had them. */
 void read_hedge_won(struct piece *p, uint32_t mask);
+/* The hedge of @p, which had lost, has ended. */
+void read_hedge_over(struct piece *p);
 
 /* write_path.c */
 void write_submit(struct piece *p);

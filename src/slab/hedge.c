@@ -46,14 +46,15 @@ hedge_done_cb(struct backup_op *op, int status)
 {
 	struct piece *h = container_of(op, struct piece, backup_op);
 	struct slab_device *d = h->dev;
-	struct piece *p = h->hedge_of;
+	struct piece *p = h->hedge_of; /* is there at least as long */
 
 	h->backup_busy = false;
 	d->n_hedges--;
 	if (status < 0)
 		backup_says(d, status, "read");
-	if (!p) {
-		piece_free_if_idle(h);
+	if (h->is_hedge_late) {
+		part(p);
+		read_hedge_over(p);
 		return;
 	}
 	/* A part of it on its way into the first buffer cannot be moved. */
@@ -119,9 +120,19 @@ hedge_remote_done(struct piece *p)
 
 	list_del(&p->hedge_node);
 	p->is_outrun = false;
-	if (p->hedge && !has_won(p))
-		part(p);
+	if (p->hedge && !has_won(p)) {
+		if (p->hedge->backup_busy)
+			p->hedge->is_hedge_late = true;
+		else
+			part(p);
+	}
 	return was_outrun;
+}
+
+bool
+hedge_is_late(const struct piece *p)
+{
+	return p->hedge && p->hedge->is_hedge_late;
 }
 
 void

@@ -103,10 +103,20 @@ promote_next(struct piece *p)
 		remote_post(p, TP_OP_WRITE, first_run(pages));
 		return;
 	}
+	p->is_waiting_for_hedge = hedge_is_late(p);
+	if (p->is_waiting_for_hedge)
+		return;
 	order_main_done(&d->order, &p->order);
 	if (p->is_fill)
 		fill_ended(p);
 	piece_free_if_idle(p);
+}
+
+void
+read_hedge_over(struct piece *p)
+{
+	if (p->is_waiting_for_hedge)
+		promote_next(p);
 }
 
 static void

@@ -64,6 +64,7 @@ hedge__the_daemon_is_first(void **state)
 {
 	struct world *w = hedge_world();
 	struct world_io *read = dw_start(w, BACKEND_READ, 0, P);
+	struct world_io *write;
 
 	(void)state;
 	world_hold_backup(w, true);
@@ -73,12 +74,18 @@ hedge__the_daemon_is_first(void **state)
 	dw_step_op(w);
 	assert_true(read->is_done && read->status == 0);
 	world_put_done(w);
-	assert_int_equal(world_device(w)->n_in_use, 1); /* the hedge, until the backup is done */
+	/* The hedge, until the backup is done, and the read's turn on the page. */
+	assert_int_equal(world_device(w)->n_in_use, 2);
+	write = dw_start(w, BACKEND_WRITE, 0, P);
+	dw_hold_ops(w, false);
+	world_settle(w); /* the fake checks that the backup does not read what it writes */
+	assert_int_equal(fake_backup_pending(world_backup(w)), 1);
 	world_hold_backup(w, false);
 	world_settle(w);
+	assert_true(write->is_done && write->status == 0);
+	world_put_done(w);
 	assert_int_equal(world_device(w)->n_in_use, 0);
 	assert_int_equal(world_stats(w).hedges_won, 0);
-	dw_hold_ops(w, false);
 	world_free(w);
 }
 
