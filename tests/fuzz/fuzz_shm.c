@@ -157,10 +157,23 @@ count_files(void)
 	return n;
 }
 
+static struct bench *bench(void);
+
+static void
+remove_sockets(void)
+{
+	struct bench *b = bench();
+
+	(void)unlink(b->address.sun_path);
+	(void)unlink(b->raw_address.sun_path);
+	*strrchr(b->address.sun_path, '/') = '\0';
+	(void)rmdir(b->address.sun_path);
+}
+
 static void
 bench_start(struct bench *b)
 {
-	static char directory[] = "/tmp/fuzz_shm.XXXXXX";
+	char directory[] = "/tmp/fuzz_shm.XXXXXX";
 
 	log_set_level(LOG_LEVEL_NONE);
 	FUZZ_CHECK(mkdtemp(directory));
@@ -179,7 +192,7 @@ bench_start(struct bench *b)
 	FUZZ_CHECK(tp_region_register(b->tp, b->buf, sizeof(b->buf), TP_LEND_NOT, &b->buf_region) ==
 		   0);
 	ev_run(b->loop, EVRUN_NOWAIT);
-	/* Both sockets were bound by now; the names are for this process only. */
+	FUZZ_CHECK(atexit(remove_sockets) == 0);
 	b->files = count_files();
 }
 
