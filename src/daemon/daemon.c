@@ -253,7 +253,7 @@ daemon_advance(struct daemon *d, uint64_t now_ns)
 }
 
 static void
-report_shortage(struct daemon *d, bool was_short)
+report_shortage(struct daemon *d, bool was_short, uint32_t excess)
 {
 	const struct monitor *m = &d->monitor;
 
@@ -261,8 +261,7 @@ report_shortage(struct daemon *d, bool was_short)
 		daemon_report(d, DAEMON_EVENT_SHORT,
 			      "memory: %" PRIu64 " MiB available, the headroom is %" PRIu64
 			      " MiB: %u slabs have to go",
-			      m->available_bytes >> 20, m->headroom_bytes >> 20,
-			      pool_excess(d->pool));
+			      m->available_bytes >> 20, m->headroom_bytes >> 20, excess);
 	else if (was_short && !m->is_short)
 		daemon_report(d, DAEMON_EVENT_RELIEVED,
 			      "memory: %" PRIu64 " MiB available, enough again",
@@ -287,7 +286,7 @@ daemon_host_memory(struct daemon *d, const struct daemon_memory *memory)
 	if (d->is_draining)
 		return;
 	pool_set_target(d->pool, target);
-	report_shortage(d, was_short);
+	report_shortage(d, was_short, slabs.held > target ? slabs.held - target : 0);
 }
 
 /*

@@ -69,6 +69,7 @@ short__free_slabs_go_first(void **state)
 	assert_int_equal(fx_stats(fx).slabs_mapped, 2);
 	assert_true(fx_stats(fx).is_short);
 	assert_int_equal(fx->events[DAEMON_EVENT_SHORT], 1);
+	assert_non_null(strstr(fx->event_text[DAEMON_EVENT_SHORT], "3 slabs have to go"));
 	tell(fx, HOST_SLABS - FX_SLABS - 4 + 3);
 	assert_int_equal(fx_stats(fx).slabs_empty, 3);
 	assert_false(fx_stats(fx).is_short);
