@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -65,6 +66,18 @@ post_receive(struct vrb_conn *conn, struct vrb_msg_slot *slot)
 	return 0;
 }
 
+/* The peer breaks the rules of msg.h, or the device brings something else than it sent: the
+ * numbers tell which. */
+static int
+broken(struct vrb_conn *conn, const char *what, unsigned a, unsigned b)
+{
+	char text[96];
+
+	(void)snprintf(text, sizeof(text), "a message with %s (%u, %u)", what, a, b);
+	vrb_conn_fail(conn, -EPROTO, text);
+	return -EPROTO;
+}
+
 /* Handles one message that arrived; returns 0 or -errno, which ends the connection. */
 static int
 take_message(struct vrb_conn *conn, struct vrb_msg_slot *slot, uint32_t length_bytes)
@@ -76,10 +89,11 @@ take_message(struct vrb_conn *conn, struct vrb_msg_slot *slot, uint32_t length_b
 
 	r = decode_header(slot->buf, length_bytes, &kind, &credits);
 	if (r < 0)
-		return r;
+		return broken(conn, "a malformed header: kind, length", slot->buf[0], length_bytes);
 	r = vrb_credit_returned(&m->credit, credits);
 	if (r < 0)
-		return r;
+		return broken(conn, "too many credits: returned, taken", credits,
+			      (unsigned)(m->credit.there - m->credit.available));
 	if (kind == VRB_MSG_BYE) {
 		vrb_conn_end(conn, 0);
 		return 0;
@@ -92,7 +106,9 @@ take_message(struct vrb_conn *conn, struct vrb_msg_slot *slot, uint32_t length_b
 	r = post_receive(conn, slot);
 	if (r < 0)
 		return r;
-	return kind == VRB_MSG_DATA ? vrb_credit_owe(&m->credit) : 0;
+	if (kind == VRB_MSG_DATA && vrb_credit_owe(&m->credit) < 0)
+		return broken(conn, "no credit left: owed, given", m->credit.owed, m->credit.here);
+	return 0;
 }
 
 static void
