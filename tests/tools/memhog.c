@@ -4,7 +4,8 @@
  *
  * Every word depends on the seed, the page's number and the round that wrote the page, so a
  * page of zeros, another page and an old copy of the right page are all noticed.  Each pass
- * reads all pages in a new random order and, but for the last, rewrites a quarter of them.
+ * reads all pages in a new random order and, but for the last, rewrites a quarter of them;
+ * none with --keep: then the kernel has no reason to write anything out again.
  * Several threads share a pass, as those of a real program: one page fault at a time is slow.
  * For a soak it goes on until a time is over and says every few seconds how far it is: who
  * watches it from outside a machine that hangs has nothing else to see that by.
@@ -39,6 +40,7 @@ struct hog {
 	unsigned rounds;
 	unsigned threads;
 	bool frees;
+	bool keeps;	       /* does not rewrite */
 	uint64_t end_ns;       /* when to stop, in the middle of a pass too; 0: after all rounds */
 	unsigned round;	       /* the pass that the threads are in */
 	_Atomic uint64_t next; /* position in the pass that no thread has taken */
@@ -121,7 +123,7 @@ first_word(const struct hog *hog, uint64_t page, unsigned round)
 static int
 is_rewritten_in(const struct hog *hog, uint64_t page, unsigned round)
 {
-	return round < hog->rounds && mix(first_word(hog, page, round) + 1) % 4 == 0;
+	return !hog->keeps && round < hog->rounds && mix(first_word(hog, page, round) + 1) % 4 == 0;
 }
 
 /* The round whose content a page has before @round: computed, so that nothing is remembered. */
@@ -319,10 +321,11 @@ static void
 usage(void)
 {
 	fputs("usage: memhog --size BYTES[K|M|G] [--rounds N | --seconds N] [--threads N]\n"
-	      "              [--free] [--seed N]\n"
+	      "              [--free] [--keep] [--seed N]\n"
 	      "Writes a pattern over BYTES of memory, then reads it back N times (default 2),\n"
 	      "or until N seconds are over, then in the middle of a pass, with N threads (default\n"
-	      "1), and with --free frees a page after its last check.\n"
+	      "1), and with --free frees a page after its last check. With --keep it rewrites "
+	      "none.\n"
 	      "Exit status: 0 every page was right, 1 some were not, 2 it could not run.\n",
 	      stderr);
 	exit(2);
@@ -351,13 +354,10 @@ static void
 parse_options(struct hog *hog, int argc, char **argv)
 {
 	static const struct option options[] = {
-		{"size", required_argument, NULL, 's'},
-		{"rounds", required_argument, NULL, 'r'},
-		{"threads", required_argument, NULL, 't'},
-		{"free", no_argument, NULL, 'f'},
-		{"seed", required_argument, NULL, 'e'},
-		{"seconds", required_argument, NULL, 'd'},
-		{NULL, 0, NULL, 0},
+		{"size", required_argument, NULL, 's'},	   {"rounds", required_argument, NULL, 'r'},
+		{"threads", required_argument, NULL, 't'}, {"free", no_argument, NULL, 'f'},
+		{"keep", no_argument, NULL, 'k'},	   {"seed", required_argument, NULL, 'e'},
+		{"seconds", required_argument, NULL, 'd'}, {NULL, 0, NULL, 0},
 	};
 	uint64_t rounds = 2, threads = 1, seconds = 0;
 	int option;
@@ -375,6 +375,9 @@ parse_options(struct hog *hog, int argc, char **argv)
 			break;
 		case 'f':
 			hog->frees = true;
+			break;
+		case 'k':
+			hog->keeps = true;
 			break;
 		case 'e':
 			hog->seed = parse_number(optarg, "");

@@ -83,7 +83,7 @@ class Program:
 
 
 class Daemon(Program):
-    """@memory: more keys of [memory]; the guests are small, and lend nearly all they have."""
+    """@memory: more keys of [memory], and sections behind it; the guests are small, and lend nearly all they have."""
 
     def __init__(self, guest, build, mib, slab_mib=16, memory="headroom = 0"):
         self.portal = f"rdma:{guest.address}:9400"

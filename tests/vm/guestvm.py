@@ -209,12 +209,13 @@ class Guest:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def rdma_up(self):
-        """Soft-RoCE on eth0, and what user space needs for it; the kernel's nbd."""
+        """Soft-RoCE on every network card, and what user space needs for it; the kernel's nbd."""
         # 6.12's rxe asks the crypto layer for a CRC-32 without loading it
         crc = "crc32_generic" if self._run.kernel.series == "6.12" else ""
         self.run("rdma link show rxe0/1 >/dev/null 2>&1 && exit\n"
                  f"modprobe -a {crc} nbd rdma_rxe rdma_ucm ib_uverbs && "
-                 "rdma link add rxe0 type rxe netdev eth0", timeout=60)
+                 f"for nic in {' '.join(str(nic) for nic in range(len(self.links)))}; do "
+                 "rdma link add rxe$nic type rxe netdev eth$nic || exit; done", timeout=60)
 
     def set_link(self, up, nic=0):
         """Plug the cable of a network card in or out."""
