@@ -615,6 +615,30 @@ give_back__moves_first(void **state)
 	world_free(w);
 }
 
+/* Nobody takes the memory: a page that the backup refuses waits at the old home. */
+static void
+give_back__loses_nothing_when_it_takes_long(void **state)
+{
+	struct world *w = world_to_move(2, 1);
+	const uint32_t old = home(w);
+
+	(void)state;
+	fake_backup_fail_writes(world_backup(w), -EIO);
+	assert_int_equal(dw_write(w, P), 0);
+	world_device(w)->fill.migrate = (struct fill_rate){.bytes = 0, .at_ns = world_now(w)};
+	assert_true(slab_evict_begin(world_device(w), 0, NSEC_PER_SEC));
+	world_run(w, 2 * NSEC_PER_SEC);
+	assert_int_equal(world_stats(w).pages_lost, 0);
+	assert_int_equal(fake_daemon_lent(world_daemon(w, old)), 1);
+	assert_int_equal(dw_read(w, P), 0);
+	fake_backup_fail_writes(world_backup(w), 0);
+	world_run(w, 2 * NSEC_PER_SEC);
+	assert_int_equal(fake_daemon_lent(world_daemon(w, old)), 0);
+	assert_int_equal(home(w), 1 - old);
+	check_all(w);
+	world_free(w);
+}
+
 int
 main(void)
 {
@@ -640,6 +664,7 @@ main(void)
 		cmocka_unit_test(evict__again_while_moving_answers_the_newest),
 		cmocka_unit_test(stop__during_a_move),
 		cmocka_unit_test(give_back__moves_first),
+		cmocka_unit_test(give_back__loses_nothing_when_it_takes_long),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
