@@ -233,6 +233,7 @@ sim_daemon_drain(struct sim_daemon_host *dh)
 {
 	SIM_TRACE(dh->host.sim, "daemon %u drains", NULL, dh->index);
 	stop_listening(dh);
+	dh->drain_until_ns = sim_now(dh->host.sim) + dh->host.sim->plan.drain_ns;
 	daemon_drain(dh->daemon, dh->host.sim->plan.drain_ns, stopped_cb, dh);
 	sim_host_touch(&dh->host);
 }

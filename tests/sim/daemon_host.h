@@ -22,7 +22,8 @@ struct sim_daemon_host {
 	struct tp_region *epoch_region;
 	bool is_stopping;     /* from the drain on */
 	bool is_told_to_stop; /* by daemon_stop() */
-	bool is_stopped;      /* daemon_stop() has ended */
+	uint64_t drain_until_ns;
+	bool is_stopped; /* daemon_stop() has ended */
 
 	struct sim_event look_ev; /* the next look at the host's memory */
 	uint32_t others_slabs;	  /* memory of other programs that is usually free, in slabs */

@@ -164,6 +164,41 @@ slabs_are_refilled(struct sim *sim)
 	return true;
 }
 
+/* What @d has lent to the device is what the device has from it. */
+static bool
+is_known(const struct sim_device_host *dh, const struct daemon *d, uint32_t index)
+{
+	const struct arena *a = &dh->dev->arena;
+	const struct list *pos, *node;
+
+	list_foreach (pos, &d->connections) {
+		const struct client *c = (const struct client *)(const void *)pos;
+
+		if (strcmp(c->device, dh->config.name) != 0)
+			continue;
+		list_foreach (node, &c->slabs) {
+			const struct pool_slab *s = (const struct pool_slab *)(const void *)node;
+			const struct arena_slab *known = &a->slabs[s->slab];
+
+			if (known->state != SLAB_STATE_MAPPED ||
+			    known->generation != s->generation ||
+			    oracle_daemon_in(dh, known->daemon) != index)
+				return false;
+		}
+	}
+	return true;
+}
+
+static bool
+slabs_are_known(struct sim *sim)
+{
+	for (uint32_t i = 0; i < sim->plan.n_devices; i++)
+		for (uint32_t k = 0; k < sim->plan.n_daemons; k++)
+			if (!is_known(&sim->devices[i], sim->daemons[k].daemon, k))
+				return false;
+	return true;
+}
+
 static void
 refill_slabs(struct sim *sim)
 {
@@ -190,6 +225,8 @@ sim_judge(struct sim *sim)
 
 		use_slabs(sim, dh);
 		refill_slabs(sim);
+		if (!sim_run_until(sim, slabs_are_known, sim_deadline_ns(&sim->plan)))
+			sim_fail(DEVICE_4, "a slab is lent to a device that does not use it");
 		read_all(sim, dh);
 		ask(sim, dh, &flush);
 		if (!sim_run_until(sim, sim_backups_are_whole, sim_deadline_ns(&sim->plan)))

@@ -64,6 +64,8 @@ void oracle_asked_back(struct sim *sim, const struct sim_conn *c, const struct c
 void oracle_unmap_in(const struct sim_conn *c, const struct ctl_msg *msg);
 void oracle_answered_back(struct sim *sim, struct sim_conn *c, const struct ctl_msg *msg);
 void oracle_evictions(struct sim *sim, struct sim_daemon_host *dh);
+/* A daemon closes a session. */
+void oracle_drained(struct sim *sim, const struct sim_conn *c);
 /* The memory of a daemon's host was looked at. */
 void oracle_daemon_memory(struct sim *sim, struct sim_daemon_host *dh);
 

@@ -350,6 +350,26 @@ oracle_evictions(struct sim *sim, struct sim_daemon_host *dh)
 	dh->n_turns++;
 }
 
+void
+oracle_drained(struct sim *sim, const struct sim_conn *c)
+{
+	const struct sim_daemon_host *dh = &sim->daemons[c->tp->host->index - SIM_DEVICES_MAX];
+	const struct client *client = client_of(dh->daemon, c);
+	struct list *pos;
+
+	if (!dh->is_stopping || dh->is_told_to_stop || c->must_close ||
+	    c->target >= SIM_DEVICES_MAX || sim_now(sim) >= dh->drain_until_ns)
+		return;
+	list_foreach (pos, &c->grants) {
+		const struct sim_grant *g = container_of(pos, struct sim_grant, node);
+
+		if (client && g->is_told && !g->is_revoking)
+			sim_fail(DAEMON_3,
+				 "daemon %u drains and ends a session with slab %u before its time",
+				 dh->index, g->slab);
+	}
+}
+
 /* --- memory --- */
 
 /* Longest time until a host that is short of memory has it back, whatever clients do. */

@@ -109,6 +109,8 @@ oracle_close(struct sim *sim, struct sim_conn *c)
 	if (c->is_joined && c->is_client && here < SIM_DEVICES_MAX)
 		check_control_dead(sim, c);
 
+	if (!c->is_client)
+		oracle_drained(sim, c);
 	if (!c->is_joined || device >= SIM_DEVICES_MAX || is_troubled(sim, c))
 		return;
 	if (c->is_client &&

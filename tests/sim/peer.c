@@ -423,7 +423,7 @@ sim_peer_start(struct sim_peer *p)
 	p->daemon = rng_below(&sim->rng, sim->plan.n_daemons);
 	p->is_hostile = rng_percent(&sim->rng, 50);
 	if (p->is_hostile && sim->plan.has_control)
-		p->manner = (enum sim_peer_manner)rng_below(&sim->rng, 3);
+		p->manner = (enum sim_peer_manner)(1 + rng_below(&sim->rng, 2));
 	(void)snprintf(p->address, sizeof(p->address), "%u", SIM_DEVICES_MAX + p->daemon);
 	r = tp_region_register(p->host.tp, p->buf, SIM_PEER_BYTES, TP_LEND_NOT, &p->region);
 	assert(r == 0);

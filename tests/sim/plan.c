@@ -467,6 +467,7 @@ make_evictions(struct plan *p, struct rng *r)
 {
 	const uint32_t n_ops = 30 + rng_below(r, 60);
 	const uint32_t n_faults = 2 + rng_below(r, 5);
+	const bool is_foreign = rng_percent(r, 25); /* clients that may keep what they have */
 	const bool is_long = p->migrate_rate > 0 && p->n_daemons > 1 && rng_percent(r, 60);
 
 	p->n_slabs = SIM_SLABS_MAX;
@@ -475,6 +476,10 @@ make_evictions(struct plan *p, struct rng *r)
 		p->pool_slabs[i] = SIM_POOL_MAX;
 		p->client_slabs[i] = SIM_POOL_MAX - rng_below(r, 2);
 		p->spare_slabs[i] = SIM_POOL_MAX + 2;
+	}
+	if (is_foreign) {
+		p->n_peers = SIM_PEERS_MAX;
+		p->evict_deadline_ns = p->end_ns / 8;
 	}
 	if (is_long)
 		fill_slabs(p, r);
@@ -497,6 +502,10 @@ make_evictions(struct plan *p, struct rng *r)
 			.value = is_long ? 1 + rng_below(r, 3) : rng_below(r, 3),
 		};
 		f->until_ns = f->at_ns + rng_between(r, p->period_ns, p->period_ns + p->end_ns / 3);
+		if (is_foreign) {
+			f->value = SIM_POOL_MAX - 1;
+			f->until_ns = 2 * p->end_ns;
+		}
 		if (rng_percent(r, is_long ? 70 : 20))
 			make_losses(p, r, f);
 	}
