@@ -136,8 +136,7 @@ is_refilled(const struct sim_device_host *dh, uint32_t slab)
 {
 	const struct arena *a = &dh->dev->arena;
 
-	/* The first block was written to get it mapped: such a write may end after the refill. */
-	for (uint32_t i = 1; i < a->slab_blocks; i++) {
+	for (uint32_t i = 0; i < a->slab_blocks; i++) {
 		const struct arena_block *b = &a->blocks[slab * a->slab_blocks + i];
 
 		if (b->backup & ~b->remote)
