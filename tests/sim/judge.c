@@ -95,6 +95,8 @@ use_slab(struct sim *sim, struct sim_device_host *dh, uint32_t slab)
 
 	ask(sim, dh, &o);
 	o.length_bytes = BLOCK_BYTES;
+	if (sim->plan.hot_slab == 0 || !has_room(dh))
+		return;
 	for (uint32_t i = 0; i < HEAT_BLOCKS && needs_place(dh, slab); i++)
 		ask(sim, dh, &o);
 }

@@ -111,7 +111,7 @@ check_pages(struct sim *sim, const struct sim_conn *c, const struct sim_grant *g
 		const bool is_kept = with_buffers || dh->disk.pages[page].error_ns > 0 ||
 				     is_older(&dh->pages.pages[page], g);
 
-		if (!is_in_grant(dh, g, page))
+		if (!has_content(&dh->pages.pages[page]) || !is_in_grant(dh, g, page))
 			continue; /* lost before, or written while another daemon lent it */
 		if (!is_safe(dh, g, page, is_kept))
 			sim_fail(DEVICE_4,
