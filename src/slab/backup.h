@@ -7,8 +7,7 @@
  * thread; a completion never runs from inside backup_submit().
  *
  * Ops are not ordered against each other: the core submits an op that touches
- * a byte only after the done() of the previous op on that byte.  Only a READ of which
- * nobody needs any more what it brings may still be under way then; it brings anything.
+ * a byte only after the done() of the previous op on that byte.
  */
 #ifndef SLAB_BACKUP_H
 #define SLAB_BACKUP_H

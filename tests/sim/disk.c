@@ -20,8 +20,7 @@ struct disk_op {
 	struct sim_disk *disk;
 	struct backup_op *op;
 	uint64_t sum;
-	uint64_t ticks;	   /* SYNC: disk->ticks at submit */
-	bool is_overtaken; /* READ: something else began to change its bytes */
+	uint64_t ticks; /* SYNC: disk->ticks at submit */
 };
 
 struct sim_undo {
@@ -43,21 +42,6 @@ is_read(const struct backup_op *op)
 	return op->kind == BACKUP_OP_READ;
 }
 
-/* What those that read some of @op's bytes bring is worth nothing any more. */
-static void
-overtake_readers(struct sim_disk *d, const struct backup_op *op)
-{
-	struct list *pos;
-
-	list_foreach (pos, &d->ops) {
-		struct disk_op *o = container_of(pos, struct disk_op, node);
-
-		if (is_read(o->op) && o->op->offset_bytes < op->offset_bytes + op->length_bytes &&
-		    op->offset_bytes < o->op->offset_bytes + o->op->length_bytes)
-			o->is_overtaken = true;
-	}
-}
-
 static void
 claim(struct sim_disk *d, const struct backup_op *op)
 {
@@ -66,9 +50,7 @@ claim(struct sim_disk *d, const struct backup_op *op)
 	for (op_pages(op, &page, &stop); page < stop; page++) {
 		struct sim_disk_page *p = &d->pages[page];
 
-		if (!is_read(op) && p->n_readers > 0)
-			overtake_readers(d, op);
-		if (p->has_writer)
+		if (p->has_writer || (!is_read(op) && p->n_readers > 0))
 			sim_fail(CONTRACT,
 				 "two backup operations on page %u at once, one of them writes",
 				 page);
@@ -277,7 +259,6 @@ op_cb(struct sim_event *ev)
 	struct sim_disk *d = o->disk;
 	struct backup_op *op = o->op;
 	const uint64_t ticks = o->ticks;
-	const bool is_overtaken = o->is_overtaken;
 	int status;
 
 	if (d->stuck_until_ns > sim_now(d->sim)) {
@@ -298,8 +279,6 @@ op_cb(struct sim_event *ev)
 		status = carry_out_read(d, op);
 	else
 		status = carry_out_write(d, op);
-	if (is_overtaken)
-		memset(op->buf, 0xdb, op->length_bytes);
 	release(d, op);
 	if (op->buf)
 		oracle_buffer_free(d->sim, d->host, op->buf, op->length_bytes, is_read(op));
