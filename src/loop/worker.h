@@ -13,7 +13,7 @@
 
 #include "common/list.h"
 
-#define WORKER_STACK_BYTES (256u * 1024u)
+#define WORKER_STACK_BYTES (128u * 1024u)
 
 struct ev_loop;
 struct worker;

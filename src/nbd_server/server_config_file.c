@@ -15,8 +15,9 @@
 	.offset = offsetof(struct server_file_config, f),                                          \
 	.field_bytes = sizeof(((struct server_file_config *)NULL)->f)
 
-/* Portals that a SIGHUP may add without anything said of it in the file. */
-#define SPARE_PORTALS 8u
+/* Portals that a SIGHUP may add without anything said of it in the file: enough to replace one.
+ * Each has half a MiB of locked memory kept for its session. */
+#define SPARE_PORTALS 1u
 /* With a name that stands for many. */
 #define SPARE_PORTALS_DNS 64u
 

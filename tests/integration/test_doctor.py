@@ -157,8 +157,8 @@ def test_memlock(t):
 def test_descriptors(t):
     harness.require("prlimit")
     doctor = Doctor(t, nbd={"max_connections": 500})
-    doctor.expect("failure", "RLIMIT_NOFILE", "max_connections = 500", "ulimit -n 628", ("prlimit", "--nofile=256"))
-    doctor.expect("ok", "RLIMIT_NOFILE", "628 are needed", "", ("prlimit", "--nofile=628"))
+    doctor.expect("failure", "RLIMIT_NOFILE", "max_connections = 500", "ulimit -n 572", ("prlimit", "--nofile=256"))
+    doctor.expect("ok", "RLIMIT_NOFILE", "572 are needed", "", ("prlimit", "--nofile=572"))
 
 
 def test_dns(t):

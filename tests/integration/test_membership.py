@@ -37,7 +37,7 @@ def wait_portals(server, daemons):
 
 def test_added_and_removed_under_load(t):
     daemons = [Daemon(t, memory={"max": "64M"}, name=f"d{i}") for i in range(3)]
-    server = Device(t, portals=[daemons[0].portal])
+    server = Device(t, portals=[daemons[0].portal], daemons={"max_portals": 3})
     server.wait_up()
     load = Load(t, server.uri, depth=16)
     server.wait_used()
@@ -93,9 +93,9 @@ def test_a_bad_file_changes_nothing(t):
     server.wait_count("tcp:nowhere:1 is not such an address", 1)
     reload(server, [], device={"size": "17X"})
     server.wait_count("is not good: the portals stay as they were", 2)
-    many = [f"tcp:127.0.0.1:{1 + i}" for i in range(10)]  # 8 more than were listed at the start are 9
+    many = [f"tcp:127.0.0.1:{1 + i}" for i in range(3)]  # 1 more than were listed at the start are 2
     reload(server, many)
-    server.wait_count("more than 9 portals; raise [daemons] max_portals and restart", 1)
+    server.wait_count("more than 2 portals; raise [daemons] max_portals and restart", 1)
     server.wait_count("is not good: the portals stay as they were", 3)
     assert portals_of(server) == [daemon.portal]
     server.wait_up()

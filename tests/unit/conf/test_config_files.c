@@ -132,7 +132,7 @@ server__defaults(void **state)
 	assert_int_equal(c->ack, SERVER_ACK_REMOTE);
 	assert_int_equal(c->fill, 0);
 	assert_int_equal(c->portals.count, 0);
-	assert_int_equal(c->portals_max, 8);
+	assert_int_equal(c->portals_max, 1);
 	assert_int_equal(c->leave_timeout_ms, 30000);
 	assert_int_equal(c->psk.length_bytes, 0);
 	assert_int_equal(c->buffers_bytes, 64 * MIB);
@@ -359,7 +359,7 @@ server__max_portals(void **state)
 	struct fixture *f = *state;
 
 	check_good(f, true, SERVER "[daemons]\nportals = tcp:10.0.0.1:1, tcp:10.0.0.2:1\n");
-	assert_int_equal(f->server.portals_max, 10);
+	assert_int_equal(f->server.portals_max, 3);
 	check_bad(
 		f, true, -EINVAL,
 		SERVER "[daemons]\nportals = tcp:10.0.0.1:1, tcp:10.0.0.2:1\nmax_portals = 1\n",
