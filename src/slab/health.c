@@ -78,6 +78,8 @@ health_sign(struct remote *r)
 
 	if (r->state != REMOTE_UP)
 		return;
+	if (h->is_suspect)
+		placement_hope(r->dev);
 	h->has_sign = true;
 	h->is_suspect = false;
 	h->silent_ns = 0;
@@ -170,6 +172,8 @@ health_pong(struct remote *r)
 
 	core_timer_stop(&h->late_timer);
 	core_timer_stop(&h->control_timer);
+	if (h->is_pong_overdue)
+		placement_hope(r->dev);
 	h->is_pong_overdue = false;
 	if (!h->is_control_dead)
 		return;

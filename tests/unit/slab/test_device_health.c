@@ -188,6 +188,28 @@ suspect__reads_go_to_the_backup_until_something_completes(void **state)
 	world_free(w);
 }
 
+/* Not only at the period's end, when everything is tried again. */
+static void
+suspect__once_it_is_over_slabs_map_at_once(void **state)
+{
+	struct world *w = health_world(2, HEDGE_NS, true);
+
+	(void)state;
+	dw_map(w, 0);
+	dw_hold_ops(w, true);
+	(void)dw_start(w, BACKEND_WRITE, 0, 4 * P);
+	world_run(w, 2 * HEDGE_NS);
+	assert_int_equal(state_of(w), SLAB_DAEMON_SUSPECT);
+	assert_int_equal(dw_write(w, MIB), 0); /* there is nobody who could be asked */
+	assert_int_equal(dw_slab_state(w, 1), SLAB_STATE_UNMAPPED);
+	dw_step_op(w);
+	world_hold_backup(w, false);
+	dw_hold_ops(w, false);
+	assert_int_equal(state_of(w), SLAB_DAEMON_UP);
+	dw_map(w, 1);
+	world_free(w);
+}
+
 static void
 suspect__what_only_the_daemon_has_is_still_read_there(void **state)
 {
@@ -282,6 +304,26 @@ control_dead__ends_with_the_answer(void **state)
 	world_run(w, 2 * CONTROL_NS);
 	assert_int_equal(state_of(w), SLAB_DAEMON_UP);
 	assert_int_equal(world_stats(w).remote_failures, 0);
+	world_free(w);
+}
+
+static void
+control_dead__once_it_is_over_slabs_map_at_once(void **state)
+{
+	struct world *w = health_world(2, HEDGE_NS, true);
+	struct tp_conn *ours = fake_conn_peer(world_daemon(w, 0)->conn);
+
+	(void)state;
+	dw_map(w, 0);
+	fake_conn_set_deaf(ours, true);
+	world_run(w, 4 * NSEC_PER_SEC);
+	assert_int_equal(state_of(w), SLAB_DAEMON_CONTROL_DEAD);
+	assert_int_equal(dw_write(w, MIB), 0);
+	assert_int_equal(dw_slab_state(w, 1), SLAB_STATE_UNMAPPED);
+	fake_conn_set_deaf(ours, false);
+	world_settle(w);
+	assert_int_equal(state_of(w), SLAB_DAEMON_UP);
+	dw_map(w, 1);
 	world_free(w);
 }
 
@@ -386,10 +428,12 @@ main(void)
 		cmocka_unit_test(l1_link_loss_without_an_event_while_idle),
 		cmocka_unit_test(l1_power_off_with_requests_under_way),
 		cmocka_unit_test(suspect__reads_go_to_the_backup_until_something_completes),
+		cmocka_unit_test(suspect__once_it_is_over_slabs_map_at_once),
 		cmocka_unit_test(suspect__what_only_the_daemon_has_is_still_read_there),
 		cmocka_unit_test(ping__its_deadline_begins_with_it),
 		cmocka_unit_test(control_dead__its_slabs_are_used_on_and_no_new_ones_mapped),
 		cmocka_unit_test(control_dead__ends_with_the_answer),
+		cmocka_unit_test(control_dead__once_it_is_over_slabs_map_at_once),
 		cmocka_unit_test(control_dead__not_with_dead_memory),
 		cmocka_unit_test(control_dead__memory_dies_too),
 		cmocka_unit_test(control_dead__not_without_slabs_or_without_an_epoch_page),
