@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 """slabswap-nbd with slabswapd over tcp: clients' programs, restarts, limits.  Faults are in test_device_faults.py."""
 import os
+import random
 import re
 import signal
 import socket
@@ -120,6 +121,24 @@ def test_connections_read_each_others_writes(t):
     for n, load in enumerate(loads):
         load.check_all(loads[n - 1].handle)
     assert server.no_errors()["pages"]["read_remote"] > 0
+
+
+def test_d9_requests_over_blocks_and_slabs(t):
+    """One NBD request of many pieces, in mapped and unmapped slabs, at any alignment.  A second answer to one of
+    them would be what the next one gets, and libnbd would not have it."""
+    daemon, server = start(t, memory="8M")
+    handle = device.connect(server.uri)
+    noise = random.Random(9)
+    expected = bytearray(server.size)
+    for offset in (MIB // 2, 5 * MIB - PAGE, 6 * MIB, 20 * MIB + 3 * PAGE, 40 * MIB - PAGE, 60 * MIB) * 2:
+        data = noise.randbytes(3 * MIB + 5 * PAGE)
+        expected[offset:offset + len(data)] = data
+        handle.pwrite(data, offset)
+        assert handle.pread(len(data), offset) == data, offset
+    assert daemon.status()["slabs"]["mapped"] == 8
+    for offset in range(0, server.size, 32 * MIB):
+        assert handle.pread(32 * MIB, offset) == expected[offset:offset + 32 * MIB]
+    server.no_errors()
 
 
 def test_readers_see_whole_writes(t):

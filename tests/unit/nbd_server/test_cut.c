@@ -50,6 +50,23 @@ data__edges_of_pages_and_blocks(void **state)
 							   (uint32_t)((int64_t)edges[j] + e));
 }
 
+/*
+ * A defect of the published code: requests of several parts were walked by a count that was not
+ * theirs, and ended once for each part.  Here every byte is in one piece, at any alignment.
+ */
+static void
+d9_every_byte_of_a_long_request_is_in_one_piece(void **state)
+{
+	const uint64_t slab_bytes = 16 * BLOCK_BYTES;
+	uint32_t lengths[] = {3 * BLOCK_BYTES, 17 * BLOCK_BYTES + PAGE_BYTES,
+			      2 * BLOCK_BYTES + 511};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++)
+		for (uint64_t back = 0; back <= 2 * BLOCK_BYTES; back += 512)
+			check_data(slab_bytes - back, lengths[i]);
+}
+
 static void
 data__one_piece_when_it_fits(void **state)
 {
@@ -107,6 +124,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(data__edges_of_pages_and_blocks),
+		cmocka_unit_test(d9_every_byte_of_a_long_request_is_in_one_piece),
 		cmocka_unit_test(data__one_piece_when_it_fits),
 		cmocka_unit_test(range__covers_exactly),
 		cmocka_unit_test(range__whole_device),

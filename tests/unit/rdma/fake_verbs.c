@@ -112,7 +112,7 @@ fake_complete(struct fake_cq *cq, uint64_t wr_id, enum ibv_wc_status status, uin
 {
 	const uint64_t one = 1;
 
-	assert(cq->tail - cq->head < FAKE_QUEUE);
+	assert(cq->n_cqe <= FAKE_QUEUE && cq->tail - cq->head < cq->n_cqe);
 	cq->wcs[cq->tail++ % FAKE_QUEUE] =
 		(struct ibv_wc){.wr_id = wr_id, .status = status, .byte_len = bytes};
 	if (!cq->is_armed)
@@ -152,6 +152,7 @@ ibv_create_cq(struct ibv_context *context, int cqe, void *cq_context,
 	(void)comp_vector;
 	assert(cqe > 0);
 	cq->cq.cq_context = cq_context;
+	cq->n_cqe = (unsigned)cqe;
 	return &cq->cq;
 }
 

@@ -26,6 +26,7 @@ struct fake_cq {
 	struct ibv_comp_channel channel;
 	struct ibv_wc wcs[FAKE_QUEUE];
 	unsigned head, tail;
+	unsigned n_cqe; /* it has room for; more is an error, of the test or the tested */
 	bool is_armed;
 	unsigned n_polls;
 	unsigned max_drained; /* most that one turn took */

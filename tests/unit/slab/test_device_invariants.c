@@ -599,6 +599,41 @@ d8__parts_of_a_page_at_the_edges(void **state)
 	world_free(w);
 }
 
+/* Pieces of one request over blocks and slabs, one of which is unmapped, one kept and one lost
+ * meanwhile: each ends once, whatever way it goes. */
+static void
+d9__pieces_of_one_request_end_once_each(void **state)
+{
+	struct world *w = dw_new(3, 2, SLAB_ACK_REMOTE);
+	struct world_io *pieces[6];
+
+	(void)state;
+	dw_map(w, 1);
+	dw_map(w, 2);
+	for (uint32_t round = 0; round < 4; round++) {
+		const uint64_t border = (round % 2 + 1) * MIB;
+
+		for (uint32_t i = 0; i < 6; i++) {
+			pieces[i] = world_submit(w, round < 2 ? BACKEND_WRITE : BACKEND_READ, 0,
+						 border - 3 * BLOCK_BYTES + i * BLOCK_BYTES,
+						 BLOCK_BYTES);
+			assert_non_null(pieces[i]);
+		}
+		if (round == 0)
+			dw_lose(w, world_device(w)->arena.slabs[1].daemon);
+		world_hold_backup(w, false);
+		world_settle(w);
+		for (uint32_t i = 0; i < 6; i++)
+			assert_true(pieces[i]->is_done && pieces[i]->status == 0);
+		assert_int_equal(world_pending(w), 0);
+		world_put_done(w);
+	}
+	assert_int_equal(world_stats(w).remote_failures, 1);
+	world_check_remote(w);
+	world_check_backup(w);
+	world_free(w);
+}
+
 static void
 d10__flush_fua_and_trim_are_not_ignored(void **state)
 {
@@ -654,6 +689,7 @@ main(void)
 		cmocka_unit_test(d6__neighbouring_pages_keep_their_bits),
 		cmocka_unit_test(d7__each_page_of_a_long_read_is_looked_for),
 		cmocka_unit_test(d8__parts_of_a_page_at_the_edges),
+		cmocka_unit_test(d9__pieces_of_one_request_end_once_each),
 		cmocka_unit_test(d10__flush_fua_and_trim_are_not_ignored),
 	};
 
