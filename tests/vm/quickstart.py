@@ -53,7 +53,7 @@ def show(run, build):
     say("slabswap: swapping to the donor's memory over RDMA (Soft-RoCE)")
     daemon = deploy.Daemon(donor, build, POOL_MIB)
     daemon.start()
-    server = deploy.Server(client, build, DISK_MIB, portal=daemon.portal)
+    server = deploy.Server(client, build, DISK_MIB, portal=daemon.portal, activity="")
     server.start()
     server.wait_up()
     server.attach()

@@ -55,7 +55,7 @@ class Slabswap(Subject):
         memory = int(self.client.run("awk '/^MemTotal/ {print $2}' /proc/meminfo")[1]) >> 10
         self._server = deploy.Server(self.client, self.build, self.mib, portal=self._daemons[0].portal,
                                      slab_mib=SLAB_MIB,
-                                     usual_limits=f"buffers = {max(4, memory // 16)}M")
+                                     usual_limits=f"buffers = {max(4, memory // 16)}M", activity="")
         self._server.start()
         self._server.wait_up()
         self.status_command = self._server.status_command
