@@ -165,7 +165,10 @@ slabs_are_refilled(struct sim *sim)
 	return true;
 }
 
-/* What @d has lent to the device is what the device has from it. */
+/*
+ * What @d has lent to the device is what the device has from it.  A slab that lost pages on its
+ * way to another daemon stays on the move until they are written.
+ */
 static bool
 is_known(const struct sim_device_host *dh, const struct daemon *d, uint32_t index)
 {
@@ -181,7 +184,8 @@ is_known(const struct sim_device_host *dh, const struct daemon *d, uint32_t inde
 			const struct pool_slab *s = (const struct pool_slab *)(const void *)node;
 			const struct arena_slab *known = &a->slabs[s->slab];
 
-			if (known->state != SLAB_STATE_MAPPED ||
+			if ((known->state != SLAB_STATE_MAPPED &&
+			     known->state != SLAB_STATE_MIGRATING) ||
 			    known->generation != s->generation ||
 			    oracle_daemon_in(dh, known->daemon) != index)
 				return false;
