@@ -77,7 +77,8 @@ oracle_is_elsewhere(struct sim_device_host *dh, uint32_t page, uint32_t rkey)
 {
 	const uint32_t block = page / BLOCK_PAGES, bit = 1u << page % BLOCK_PAGES;
 
-	return (dh->dev->arena.blocks[block].remote & bit) && remote_page(dh, page) != NULL &&
+	/* Should that daemon just have died, nobody here can know. */
+	return (slab_readable_pages(dh->dev, block) & bit) &&
 	       slab_home_of(dh->dev, block, bit, TP_OP_READ).rkey != rkey;
 }
 
