@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""The manual pages and the commented files of conf/ say what the tables of keys in the code say.
+"""The manual pages and the commented files of conf/ say what the tables of keys in the code say, and the tests
+that docs/infiniswap.md names exist.
 
 Usage: check_docs.py ROOT INI_KEYS SLABSWAPCTL      (INI_KEYS: the program tests/unit/conf/ini_keys)
 """
@@ -10,6 +11,7 @@ import subprocess
 import sys
 
 NAME = "swap0"  # the device of conf/slabswap-nbd.ini
+DEFECTS = [f"{kind}{n}" for kind, count in (("D", 10), ("L", 7), ("S", 14)) for n in range(1, count + 1)]
 PAGES = ["slabswap-nbd.8", "slabswapd.8", "slabswapctl.1", "slabswap-nbd.ini.5", "slabswapd.ini.5"]
 
 
@@ -156,11 +158,50 @@ def check_help(root, slabswapctl):
             yield f"slabswapctl.1: no {option}"
 
 
+def evidence(text):
+    """[(path below tests/ or bench/, name or "")], as `path::name` or `path`."""
+    return re.findall(r"`((?:bench|integration|sim|unit|vm)/[\w./]+)(?:::(\w+))?`", text)
+
+
+def test_exists(root, path, name):
+    full = os.path.join(root, *(("tests",) if not path.startswith("bench/") else ()), path)
+    if not os.path.isfile(full):
+        return False
+    text = read(full)
+    if path.endswith(".py"):
+        return not name or re.search(rf"^def {name}\(", text, re.MULTILINE) is not None
+    # Defined, and in the list of those that run.
+    return not name or (re.search(rf"^{name}\(", text, re.MULTILINE) is not None
+                        and len(re.findall(rf"\b{name}\b", text)) > 1)
+
+
+def check_evidence(root, text):
+    """Every test that is named exists, and every defect has one by its name."""
+    for path, name in evidence(text):
+        if not test_exists(root, path, name):
+            yield f"docs/infiniswap.md: there is no {path}{'::' if name else ''}{name}"
+    for defect in DEFECTS:
+        row = re.search(rf"^\| {defect} \|.*$", text, re.MULTILINE)
+        names = [name.removeprefix("test_") for _, name in evidence(row[0])] if row else []
+        if not any(name.startswith(defect.lower() + "_") for name in names):
+            yield f"docs/infiniswap.md: no test of {defect} by that name"
+
+
+def check_evidence_can_fail(root):
+    good = read(root, "docs/infiniswap.md")
+    for old, new in (("average__is_the_papers", "average__is_not"), ("| S9 |", "| S99 |"), ("test_psk`", "test_ps`"),
+                     ("::d6__", "::d7__"), ("`bench/nbd`", "`bench/ndb`")):
+        if old not in good or not list(check_evidence(root, good.replace(old, new))):
+            yield f"check_evidence does not see {new} instead of {old}"
+
+
 def main():
     root, ini_keys, slabswapctl = sys.argv[1:4]
     tables = key_table(ini_keys)
     checks = {"roff": check_roff(root), "roff_can_fail": check_roff_can_fail(root), "can_fail": check_can_fail(root),
-              "help_slabswapctl": check_help(root, slabswapctl)}
+              "help_slabswapctl": check_help(root, slabswapctl),
+              "evidence": check_evidence(root, read(root, "docs/infiniswap.md")),
+              "evidence_can_fail": check_evidence_can_fail(root)}
     for file, table in tables.items():
         checks[f"conf_{file}"] = check_conf(file, table, read(root, "conf", file))
         checks[f"man_{file}"] = check_man(file, table, read(root, "docs", "man", file + ".5"))

@@ -57,7 +57,7 @@ FORBIDDEN = re.compile(
 # Folders with files that may end the process, besides main.c.
 MAIN_FOLDERS = ["programs", "ctl"]
 EXITS = re.compile(r"(?<![\w.>])(exit|_exit|abort|_Exit|quick_exit)\s*\(")
-DESIGN_FOLDER = re.compile(r"\bwork/" r"shared\b|\bshared/" r"design\b|\binfiniswap" r"\.md\b")
+DESIGN_FOLDER = re.compile(r"\bwork/" r"shared\b|\bshared/" r"design\b|(?<!docs/)(?<!\]\()\binfiniswap" r"\.md\b")
 UNFINISHED = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X)\b")
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 

@@ -95,6 +95,8 @@ SAMPLES = [
     ("design_folder", {"a.md": "work is shared, see docs/architecture.md\n"}, None),
     ("design_folder", {"src/slab/a.c": f"\n/* see /{SHARED}/x */\n"}, "a.c:2"),
     ("design_folder", {"conf/a.ini": "; infiniswap" ".md 1.1\n"}, "a.ini:1"),
+    ("design_folder", {"a.md": "design/infiniswap" ".md\n"}, "a.md:1"),
+    ("design_folder", {"a.md": "[docs/infiniswap.md](infiniswap.md)\n"}, None),
 
     ("whitespace", {"a.md": "a\n\nb\n"}, None),
     ("whitespace", {"a.md": "a \n"}, "a.md:1: white space"),

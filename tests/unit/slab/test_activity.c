@@ -190,6 +190,32 @@ hot__reads_map_and_promote(void **state)
 	world_free(w);
 }
 
+/* Paper 4.4: what a daemon has taken back does not go to the next one before it is used. */
+static void
+hot__an_evicted_slab_comes_back_only_when_it_is(void **state)
+{
+	struct world *w = world_of(1, 2, 20);
+	struct fake_daemon *lender;
+
+	(void)state;
+	pages(w, BACKEND_WRITE, 0, 102);
+	assert_int_equal(dw_slab_state(w, 0), SLAB_STATE_MAPPED);
+	for (uint32_t i = 0; i < 20; i++)
+		period_end(w);
+	lender = world_daemon(w, world_device(w)->arena.slabs[0].daemon);
+	fake_daemon_evict(lender, 0, 10000);
+	world_settle(w);
+	assert_int_equal(lender->n_dones, 1);
+	for (uint32_t i = 0; i < 5; i++) {
+		pages(w, BACKEND_READ, 0, 10);
+		period_end(w);
+		assert_int_equal(dw_slab_state(w, 0), SLAB_STATE_UNMAPPED);
+	}
+	pages(w, BACKEND_READ, 0, 102);
+	assert_int_equal(dw_slab_state(w, 0), SLAB_STATE_MAPPED);
+	world_free(w);
+}
+
 /* No daemon had room: it is tried again while it is hot, without a request. */
 static void
 hot__is_tried_again_at_the_periods_end(void **state)
@@ -372,6 +398,7 @@ main(void)
 		cmocka_unit_test(hot__maps_inside_the_period),
 		cmocka_unit_test(hot__steady_use),
 		cmocka_unit_test(hot__reads_map_and_promote),
+		cmocka_unit_test(hot__an_evicted_slab_comes_back_only_when_it_is),
 		cmocka_unit_test(hot__is_tried_again_at_the_periods_end),
 		cmocka_unit_test(hot__none_maps_when_stopping),
 		cmocka_unit_test(back__trimmed_empty),
