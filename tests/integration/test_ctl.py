@@ -2,11 +2,14 @@
 # SPDX-License-Identifier: MIT
 """slabswapctl against programs that answer, that do not, and that are not there."""
 import os
+import re
+import signal
 import socket
 import subprocess
 import threading
 import time
 
+import device
 import harness
 
 STATUS = '{"program": "slabswap-nbd", "connections": 1}\n'
@@ -120,6 +123,59 @@ def test_standard_output_is_full(t):
     serve(t, lambda c: c.sendall(STATUS.encode()))
     with open("/dev/full", "w", encoding="utf-8") as full:
         check_error(slabswapctl("status", t.path("x.ctl"), stdout=full), 1, "No space left on device")
+
+
+def members(value):
+    """The names of all members of a JSON document."""
+    if isinstance(value, list):
+        return set().union(*(members(item) for item in value))
+    if isinstance(value, dict):
+        return set(value).union(*(members(item) for item in value.values()))
+    return set()
+
+
+def test_every_field_is_explained(t):
+    """And nothing is that is not there: in slabswapctl(1), in the section of each program."""
+    daemon = device.Daemon(t)
+    server = device.Device(t, portals=[daemon.portal])
+    server.wait_up()
+    with open(os.path.join(harness.ROOT, "docs", "man", "slabswapctl.1"), encoding="utf-8") as page:
+        sections = page.read().split("\n.SH ")
+    for status, title in ((server.status(), "ANSWER OF SLABSWAP-NBD"), (daemon.status(), "ANSWER OF SLABSWAPD\n")):
+        text = next(section for section in sections if section.startswith(title))
+        bold = " ".join(re.findall(r"^\.R?BR? (.*)", text, re.MULTILINE))
+        bold = set(re.findall(r"\w+", re.sub(r'"[^"]*"', "", bold)))
+        fields = members(status) | ({"name"} if "dns" in status else {"connection", "device", "slabs"})
+        assert fields == bold, f"not explained: {fields - bold}; not there: {bold - fields}"
+
+
+def test_counters_of_the_control_plane(t):
+    """A slab is placed, used, and moves when its daemon stops."""
+    first, second = device.Daemon(t, name="d0"), device.Daemon(t, name="d1")
+    server = device.Device(t, portals=[first.portal, second.portal], limits={"probe_ms": 20})
+    server.wait_up(2)
+    handle = device.connect(server.uri)
+    for _ in range(2):  # the first maps
+        handle.pwrite(os.urandom(device.MIB), 0)
+        harness.wait_for(lambda: server.status()["slabs"]["mapped"] == 1, "the slab is mapped")
+    harness.wait_for(lambda: server.status()["activity"]["pages_per_second"] > 0, "the period ends")
+    status = server.status()
+    assert status["placement"] == {"started": 1, "failed": 0, "queries": 2, "queries_unanswered": 0}, status
+    assert status["activity"]["hottest_pages_per_second"] == status["activity"]["pages_per_second"], status
+    assert status["slabs"]["hot"] == 1 and status["slabs"]["maps"] == 1, status
+    harness.wait_for(lambda: server.status()["health"]["probes"] > 0, "the daemon is probed")
+    lender = first if status["daemons"][0]["slabs_mapped"] else second
+    lender.process.popen.send_signal(signal.SIGTERM)
+    assert lender.process.wait_exit() == 0
+    status = server.status()
+    evictions = status["evictions"]
+    assert (evictions["done"], evictions["migrations"], evictions["late"]) == (1, 1, 0), status
+    assert evictions["us_most"] == evictions["us_total"] > 0, status
+    assert status["pages"]["migrated"] > 0 and status["slabs"]["maps"] == 2, status
+    states = {d["portal"]: (d["state"], d["up"], d["slabs_mapped"]) for d in status["daemons"]}
+    assert states[lender.portal] == ("down", False, 0), states
+    assert ("up", True, 1) in states.values(), states
+    server.no_errors()
 
 
 def test_usage(_):
