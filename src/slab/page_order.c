@@ -35,6 +35,13 @@ both_shared(const struct order_entry *a, const struct order_entry *b)
 	return a->kind == ORDER_SHARED && b->kind == ORDER_SHARED;
 }
 
+/* Whether @e need not wait until the main of @before is done. */
+static bool
+passes(const struct order_entry *e, const struct order_entry *before)
+{
+	return before->is_readable && e->kind == ORDER_SHARED;
+}
+
 int
 page_order_init(struct page_order *o, uint32_t n_entries, struct list *ready)
 {
@@ -79,7 +86,7 @@ order_add(struct page_order *o, struct order_entry *e)
 
 		if (!overlaps(before, e) || both_shared(before, e))
 			continue;
-		if (!before->main_done)
+		if (!before->main_done && !passes(e, before))
 			e->wait_main++;
 		if (both_exclusive(before, e) && !before->backup_done)
 			e->wait_backup++;
@@ -102,6 +109,24 @@ remove_if_ended(struct order_entry *e)
 }
 
 void
+order_readable(struct page_order *o, struct order_entry *e)
+{
+	const struct list *bucket = bucket_of(o, e->block);
+
+	assert(e->kind == ORDER_EXCLUSIVE && e->has_data && !e->main_done && !e->is_readable);
+	e->is_readable = true;
+	for (struct list *pos = e->chain.next; pos != bucket; pos = pos->next) {
+		struct order_entry *later = entry_of(pos);
+
+		if (!overlaps(e, later) || !passes(later, e))
+			continue;
+		assert(later->wait_main > 0);
+		if (--later->wait_main == 0)
+			make_ready(o, later);
+	}
+}
+
+void
 order_main_done(struct page_order *o, struct order_entry *e)
 {
 	const struct list *bucket = bucket_of(o, e->block);
@@ -111,7 +136,7 @@ order_main_done(struct page_order *o, struct order_entry *e)
 	for (struct list *pos = e->chain.next; pos != bucket; pos = pos->next) {
 		struct order_entry *later = entry_of(pos);
 
-		if (!overlaps(e, later) || both_shared(e, later))
+		if (!overlaps(e, later) || both_shared(e, later) || passes(later, e))
 			continue;
 		assert(later->wait_main > 0);
 		if (--later->wait_main == 0)
@@ -183,6 +208,22 @@ order_unsafe_pages(const struct page_order *o, uint32_t block, const struct orde
 		const struct order_entry *e = entry_of(pos);
 
 		if (e != except && e->block == block && e->has_data && !e->backup_done)
+			pages |= e->mask;
+	}
+	return pages;
+}
+
+uint32_t
+order_flying_pages(const struct page_order *o, uint32_t block)
+{
+	const struct list *bucket = bucket_of(o, block);
+	const struct list *pos;
+	uint32_t pages = 0;
+
+	list_foreach (pos, bucket) {
+		const struct order_entry *e = entry_of(pos);
+
+		if (e->block == block && e->has_data && !e->main_done)
 			pages |= e->mask;
 	}
 	return pages;

@@ -42,6 +42,7 @@ struct order_entry {
 	uint32_t wait_backup;
 	enum order_kind kind;
 	bool main_done;
+	bool is_readable; /* exclusive: those behind it that only read need not wait for it */
 	bool backup_done;
 	bool has_data; /* exclusive: started; the piece's buffer holds the pages' new content */
 	bool is_kept;  /* main done, but the backup refuses it; nothing of it is in flight */
@@ -69,6 +70,9 @@ void order_entry_init(struct order_entry *e, enum order_kind kind, uint32_t bloc
 
 /* Puts @e behind all others; afterwards e->wait_main and e->wait_backup say what it waits for. */
 void order_add(struct page_order *o, struct order_entry *e);
+/* Later entries that only read may start: the backup has what exclusive @e wrote, its main is not
+ * done.  Once at most. */
+void order_readable(struct page_order *o, struct order_entry *e);
 /* Shared entries end with this one. */
 void order_main_done(struct page_order *o, struct order_entry *e);
 /* Exclusive entries only; removes @e when its main is done too. */
@@ -83,6 +87,8 @@ void order_tell_later(const struct page_order *o, const struct order_entry *e, u
  * not got yet; @except (may be NULL) does not count. */
 uint32_t order_unsafe_pages(const struct page_order *o, uint32_t block,
 			    const struct order_entry *except);
+/* Of these, pages whose write has not its main done. */
+uint32_t order_flying_pages(const struct page_order *o, uint32_t block);
 /* Of these, pages whose write has its main done: reads take them from the buffer. */
 uint32_t order_acked_pages(const struct page_order *o, uint32_t block);
 /* The newest entry of @block that is main done, not backup done, has data and

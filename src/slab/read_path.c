@@ -89,6 +89,13 @@ fetch_from_backup(struct piece *p, uint32_t run)
 	backup_submit(p->dev->backup, &p->backup_op);
 }
 
+/* Whether a write of @run would have to wait for a daemon that is slow to answer. */
+static bool
+is_avoided(const struct slab_device *d, uint32_t block, uint32_t run)
+{
+	return health_is_avoided(&d->remotes[slab_home_of(d, block, run, TP_OP_WRITE).daemon]);
+}
+
 /* Copies what a read brought from elsewhere to its slab's home, run by run. */
 static void
 promote_next(struct piece *p)
@@ -98,7 +105,11 @@ promote_next(struct piece *p)
 
 	if (p->status == 0 && !p->remote_busy && !d->is_stopping &&
 	    pieces_free_pages(d) > d->arena.n_buffer_pages / READ_RESERVE_DIVISOR)
-		pages = p->promotable & slab_promotable_pages(d, p->order.block);
+		/* A write that we have passed may bring its own remote copy yet. */
+		pages = p->promotable & slab_promotable_pages(d, p->order.block) &
+			~order_flying_pages(&d->order, p->order.block);
+	if (pages != 0 && !p->is_fill && is_avoided(d, p->order.block, first_run(pages)))
+		pages = 0;
 	if (pages != 0) {
 		remote_post(p, TP_OP_WRITE, first_run(pages));
 		return;

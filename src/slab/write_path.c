@@ -7,7 +7,10 @@
  *   write started when earlier writes of the page are on the backup -> remote
  *   complete: remote bit, main done, answer (ack = remote) -> backup complete:
  *   backup bit, answer (ack = both) -> buffer free.
- * To a slab that is unmapped or on its way back: backup only.  A part of a page: the page is fetched first.
+ * To a slab that is unmapped or on its way back, or whose daemon is slow to answer (ack =
+ * remote): backup only.  A part of a page: the page is fetched first.  When the backup
+ * copy is complete first, that is the answer (ack = remote); later ones that read the page
+ * go on, those that change it wait for the remote WRITE.
  *
  * Failure modes:
  *   - remote fails: the daemon is lost; the answer waits for the backup.
@@ -54,6 +57,18 @@ may_post(const struct piece *p)
 	return slab_is_mapped(d, slab) ||
 	       (p->order.prior_lost != 0 && d->arena.slabs[slab].state == SLAB_STATE_EVICTING &&
 		d->runs[slab].evict.step == EVICT_DRAIN);
+}
+
+/* Whether the daemon is slow to answer, and the backup is enough. */
+static bool
+is_avoided(const struct piece *p)
+{
+	const struct slab_device *d = p->dev;
+
+	return d->config.ack == SLAB_ACK_REMOTE && p->order.prior_lost == 0 &&
+	       health_is_avoided(
+		       &d->remotes[slab_home_of(d, p->order.block, p->order.mask, TP_OP_WRITE)
+					   .daemon]);
 }
 
 /* Whether a remote copy may become possible soon. */
@@ -183,10 +198,12 @@ write_start(struct piece *p)
 	d->stats.pages_written += p->n_pages;
 
 	slab_want(d, slab);
-	if (slab_is_mapped(d, slab))
-		remote_post(p, TP_OP_WRITE, p->order.mask);
-	else if (p->order.prior_lost != 0)
+	if (slab_is_mapped(d, slab)) {
+		if (!is_avoided(p))
+			remote_post(p, TP_OP_WRITE, p->order.mask);
+	} else if (p->order.prior_lost != 0) {
 		slab_write_unsafe(p);
+	}
 	if (p->order.wait_backup == 0)
 		backup_start(p);
 }
@@ -317,14 +334,29 @@ write_unblock_later(struct piece *p, int status)
 	}
 }
 
+/* The remote WRITE is under way: whether the backup was first. */
+static void
+write_passed(struct piece *p)
+{
+	if (p->backup != WRITE_BACKUP_OK || p->io.flags & BACKEND_FUA ||
+	    p->dev->config.ack != SLAB_ACK_REMOTE)
+		return;
+	if (!p->order.is_readable)
+		order_readable(&p->dev->order, &p->order);
+	if (!p->is_answered)
+		piece_answer(p, 0);
+}
+
 /* Looks at what has ended and takes every step that is possible now. */
 static void
 write_progress(struct piece *p)
 {
 	const bool is_fua = (p->io.flags & BACKEND_FUA) != 0;
 
-	if (p->remote_busy)
+	if (p->remote_busy) {
+		write_passed(p);
 		return;
+	}
 	if (!p->is_main_done && (has_remote(p) || p->backup == WRITE_BACKUP_OK))
 		write_main_done(p);
 	if (p->backup == WRITE_BACKUP_OK) {

@@ -188,6 +188,36 @@ suspect__reads_go_to_the_backup_until_something_completes(void **state)
 	world_free(w);
 }
 
+/* Else every write, and what waits for its page, would wait for a daemon that is gone. */
+static void
+suspect__writes_go_to_the_backup_alone(void **state)
+{
+	struct world *w = health_world(1, HEDGE_NS, true);
+	unsigned n_ops;
+
+	(void)state;
+	dw_map(w, 0);
+	dw_hold_ops(w, true);
+	(void)dw_start(w, BACKEND_WRITE, 0, 4 * P);
+	world_run(w, 2 * HEDGE_NS);
+	assert_int_equal(state_of(w), SLAB_DAEMON_SUSPECT);
+	n_ops = fake_net_pending(world_net(w), FAKE_OP, NULL);
+	for (int i = 0; i < 2; i++) { /* the second waits for nothing of the first */
+		assert_int_equal(dw_write(w, P), 0);
+		assert_int_equal(dw_read(w, P), 0);
+	}
+	assert_int_equal(fake_net_pending(world_net(w), FAKE_OP, NULL), n_ops);
+	assert_false(dw_is_remote(w, P));
+	dw_hold_ops(w, false);
+	world_settle(w);
+	assert_int_equal(state_of(w), SLAB_DAEMON_UP);
+	assert_int_equal(dw_write(w, P), 0);
+	world_settle(w);
+	assert_true(dw_is_remote(w, P) && dw_is_backup(w, P));
+	world_put_done(w);
+	world_free(w);
+}
+
 /* Not only at the period's end, when everything is tried again. */
 static void
 suspect__once_it_is_over_slabs_map_at_once(void **state)
@@ -429,6 +459,7 @@ main(void)
 		cmocka_unit_test(l1_power_off_with_requests_under_way),
 		cmocka_unit_test(suspect__reads_go_to_the_backup_until_something_completes),
 		cmocka_unit_test(suspect__once_it_is_over_slabs_map_at_once),
+		cmocka_unit_test(suspect__writes_go_to_the_backup_alone),
 		cmocka_unit_test(suspect__what_only_the_daemon_has_is_still_read_there),
 		cmocka_unit_test(ping__its_deadline_begins_with_it),
 		cmocka_unit_test(control_dead__its_slabs_are_used_on_and_no_new_ones_mapped),

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Reads that a daemon is slow to answer are read from the backup too; the first is the answer. */
+/* What a daemon is slow to answer: reads go to the backup too, and the first copy is the answer. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -194,6 +194,55 @@ hedge__one_run_of_several(void **state)
 	world_free(w);
 }
 
+/* The first copy of a write is the answer too, whichever it is; what only reads goes on. */
+static void
+write__the_backup_is_first(void **state)
+{
+	struct world *w = hedge_world();
+	struct world_io *write = dw_start(w, BACKEND_WRITE, 0, P);
+	struct world_io *again;
+
+	(void)state;
+	world_settle(w);
+	assert_true(write->is_done && write->status == 0);
+	assert_int_equal(dw_read(w, P), 0);		    /* the oracle compares */
+	assert_int_equal(world_stats(w).pages_promoted, 0); /* its own copy is on its way */
+	again = dw_start(w, BACKEND_WRITE, 0, P);
+	world_settle(w);
+	assert_false(again->is_done); /* two WRITEs of a page could change places */
+	dw_step_op(w);
+	world_hold_backup(w, false);
+	world_settle(w);
+	assert_true(again->is_done && again->status == 0);
+	dw_hold_ops(w, false);
+	world_settle(w);
+	world_put_done(w);
+	assert_true(dw_is_remote(w, P) && dw_is_backup(w, P));
+	world_check_remote(w);
+	world_free(w);
+}
+
+static void
+write__not_when_more_was_asked_for(void **state)
+{
+	(void)state;
+	for (int is_both = 0; is_both < 2; is_both++) {
+		struct world *w = dw_new(1, 1, is_both ? SLAB_ACK_BOTH : SLAB_ACK_REMOTE);
+		struct world_io *write;
+
+		dw_map(w, 0);
+		dw_hold_ops(w, true);
+		write = dw_start(w, BACKEND_WRITE, is_both ? 0 : BACKEND_FUA, P);
+		world_settle(w);
+		assert_false(write->is_done);
+		dw_hold_ops(w, false);
+		world_settle(w);
+		assert_true(write->is_done && write->status == 0);
+		world_put_done(w);
+		world_free(w);
+	}
+}
+
 int
 main(void)
 {
@@ -205,6 +254,8 @@ main(void)
 		cmocka_unit_test(hedge__the_backup_cannot_read),
 		cmocka_unit_test(hedge__not_what_only_the_daemon_has),
 		cmocka_unit_test(hedge__one_run_of_several),
+		cmocka_unit_test(write__the_backup_is_first),
+		cmocka_unit_test(write__not_when_more_was_asked_for),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
