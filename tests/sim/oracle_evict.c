@@ -81,9 +81,12 @@ static bool
 is_in_grant(struct sim_device_host *dh, const struct sim_grant *g, uint32_t page)
 {
 	const struct page_query q = {.rule = RULE_NEWEST};
-	const size_t at = (size_t)(page % SIM_SLAB_PAGES) * PAGE_BYTES;
+	const uint32_t in_slab = page % SIM_SLAB_PAGES;
+	const size_t at = (size_t)in_slab * PAGE_BYTES;
 
-	return pages_allow(&dh->pages, page, 0, PAGE_BYTES, g->region->bytes + at, &q);
+	/* Zeros that nobody wrote say nothing. */
+	return (g->region->slot->dirty[in_slab / 64] >> in_slab % 64 & 1) != 0 &&
+	       pages_allow(&dh->pages, page, 0, PAGE_BYTES, g->region->bytes + at, &q);
 }
 
 /* The newest acknowledged change was submitted before @g was lent. */
@@ -306,7 +309,9 @@ check_choice(struct sim *sim, const struct sim_daemon_host *dh, const struct sim
 	list_foreach (pos, &sim->net.conns) {
 		const struct sim_conn *c = container_of(pos, struct sim_conn, node);
 
-		if (c->tp->host != &dh->host || c->is_closed || c->is_ending)
+		/* What is said to an end that is gone is not seen here. */
+		if (c->tp->host != &dh->host || c->is_closed || c->is_ending || !c->peer ||
+		    c->peer->is_ending)
 			continue;
 		list_foreach (node, &c->grants) {
 			const struct sim_grant *g = container_of(node, struct sim_grant, node);
