@@ -206,6 +206,36 @@ def rdma_hello():
         yield f"reject-{why}", private(2, why)
 
 
+def dns():
+    """The first byte: asked for SRV, A or AAAA."""
+    def label(*parts):
+        return b"".join(bytes([len(part)]) + part for part in parts)
+
+    def answer(kind, *rdata, name=b"\xc0\x0c", count=None, ttl=60):
+        question = label(b"_slabswap", b"_tcp", b"example", b"com") + b"\0" + struct.pack(">HH", kind, 1)
+        records = b"".join(name + struct.pack(">HHIH", kind, 1, ttl, len(data)) + data for data in rdata)
+        count = len(rdata) if count is None else count
+        return struct.pack(">HHHHHH", 7, 0x8180, 1, count, 0, 0) + question + records
+
+    def srv(target, priority=0, port=9400):
+        return struct.pack(">HHH", priority, 0, port) + target
+
+    host = label(b"lender1") + b"\xc0\x1b"
+    yield "srv", b"\0" + answer(33, srv(host), srv(label(b"A", b"b") + b"\0", 2, 1), srv(b"\0", 1))
+    yield "srv-many", b"\0" + answer(33, *(srv(label(b"h%d" % n) + b"\0", n % 3) for n in range(12)))
+    yield "srv-pointer-to-itself", b"\0" + answer(33, srv(b"\xc0\x35"))
+    yield "srv-pointer-forward", b"\0" + answer(33, srv(b"\xff\xff"))
+    yield "srv-long-name", b"\0" + answer(33, srv(label(*[b"x" * 63] * 4) + b"\0"))
+    yield "srv-label-of-64", b"\0" + answer(33, srv(b"\x40" + b"x" * 64 + b"\0"))
+    yield "srv-not-a-host-name", b"\0" + answer(33, srv(label(b"a/b") + b"\0"))
+    yield "srv-short", b"\0" + answer(33, b"\0\0\0")
+    yield "srv-more-than-there-are", b"\0" + answer(33, srv(host), count=65535)
+    yield "a", b"\1" + answer(1, bytes([10, 0, 0, 2]), bytes([10, 0, 0, 1]), ttl=MAX)
+    yield "a-short", b"\1" + answer(1, b"\1\2\3")
+    yield "a-none", b"\1" + answer(1)
+    yield "aaaa", b"\2" + answer(28, bytes(15) + b"\1", bytes.fromhex("fd00") + bytes(14))
+
+
 # The rest are lists of operations: see operate() of each target.
 
 
@@ -356,8 +386,8 @@ def shm():
     yield "client-ops-before-up", b"\0\5\0\0\377\17\0\0\0\1" + up
 
 
-TARGETS = {"nbd_server": nbd_server, "nbd_proto": nbd_proto, "ctl": ctl, "rdma_hello": rdma_hello, "tcp": tcp,
-           "shm": shm, "daemon": daemon, "device": device, "ini": ini}
+TARGETS = {"nbd_server": nbd_server, "nbd_proto": nbd_proto, "ctl": ctl, "rdma_hello": rdma_hello, "dns": dns,
+           "tcp": tcp, "shm": shm, "daemon": daemon, "device": device, "ini": ini}
 
 
 def main():
