@@ -3,7 +3,7 @@
  * A daemon for one client, whose only wish is to have its slabs back.
  *
  * A round: wait until all slabs are lent; CHECK_ACTIVITY of each, again and again, until
- * none is in use; CHECK_ACTIVITY, EVICT and the revocation of each, one after the other.
+ * none is in use; CHECK_ACTIVITY twice, EVICT and the revocation of each, one after the other.
  */
 #include "ctl-peer.h"
 
@@ -44,6 +44,7 @@ struct daemon {
 	uint32_t round;
 	uint32_t current; /* index of the slab that is asked about */
 	uint32_t n_lent;
+	bool is_warm;
 	struct slab *slabs;
 };
 
@@ -134,6 +135,12 @@ activity(struct daemon *d, const struct ctl_activity *a)
 		activity_waiting(d, a->milli_pages_per_second);
 		return;
 	}
+	/* The first after a revocation: both ends come from other work. */
+	if (!d->is_warm) {
+		d->is_warm = true;
+		ask(d, CTL_CHECK_ACTIVITY);
+		return;
+	}
 	peer_print_time(d->peer, "check");
 	ask(d, CTL_EVICT);
 }
@@ -151,8 +158,6 @@ end_round(struct daemon *d)
 		tp_close(d->peer->conn);
 		return;
 	}
-	for (uint32_t i = 0; i < d->peer->config.n_slabs; i++)
-		renew_slab(d, &d->slabs[i]);
 	tell_free(d, 0);
 }
 
@@ -167,6 +172,8 @@ revoked_cb(void *arg, struct tp_grant *grant, int status)
 		peer_fail("cannot revoke: %s", strerror(-status));
 	s->grant = NULL;
 	d->n_lent--;
+	d->is_warm = false;
+	renew_slab(d, s); /* one at a time: PINGs come too */
 	if (++d->current < d->peer->config.n_slabs)
 		ask(d, CTL_CHECK_ACTIVITY);
 	else
