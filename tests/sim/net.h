@@ -95,6 +95,7 @@ struct sim_grant {
 	bool has_done;		 /* DONE has come */
 	bool has_unmap;
 	bool is_told;
+	bool is_given_up; /* DONE or UNMAP for it has been sent, but may not have arrived */
 	bool is_exposed;
 	bool is_revoking;
 	bool is_waiting; /* for ev */

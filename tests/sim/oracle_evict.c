@@ -142,7 +142,7 @@ check_idle(const struct sim_conn *c, const struct sim_grant *g, const char *how)
 void
 oracle_given_up(struct sim *sim, const struct sim_conn *c, const struct ctl_msg *msg)
 {
-	const struct sim_grant *g;
+	struct sim_grant *g;
 
 	if (c->tp->host->index >= SIM_DEVICES_MAX || !c->peer)
 		return;
@@ -151,6 +151,7 @@ oracle_given_up(struct sim *sim, const struct sim_conn *c, const struct ctl_msg 
 		return;
 	check_idle(c, g, ctl_type_name(msg->type));
 	check_pages(sim, c, g, false, ctl_type_name(msg->type));
+	g->is_given_up = true;
 }
 
 /* Slabs that do not move within half of the time are given back by the session's end. */
@@ -169,7 +170,7 @@ oracle_left(struct sim *sim, const struct sim_conn *c)
 	list_foreach (pos, &c->peer->grants) {
 		const struct sim_grant *g = container_of(pos, struct sim_grant, node);
 
-		if (!g->is_told || g->is_revoking)
+		if (!g->is_told || g->is_revoking || g->is_given_up)
 			continue;
 		n++;
 		if (!is_overdue)
