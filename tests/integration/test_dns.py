@@ -7,7 +7,6 @@ import harness
 from device import Daemon, Device, Load
 from dns_server import DnsServer
 from test_membership import portals_of, reload, wait_portals
-from test_no_alloc import guarded, stopped_well
 
 NAME = "_slabswap._tcp.swap.test"
 
@@ -180,24 +179,6 @@ def test_bytes_that_are_no_answer(t):
         again(dev)
         harness.wait_for(lambda: not dev.status()["dns"][0]["last_error"], "it is good again")
     wait_portals(dev, daemons)
-
-
-def test_allocates_only_beside_the_requests(t):
-    """The name service allocates, in scopes that the guard knows; the heap does not grow."""
-    server, daemons = listed(t)
-    server.ttl = 1
-    dev = dns_device(t, server, wrapper=guarded())
-    dev.wait_up(2)
-    load = Load(t, dev.uri, depth=16)
-    for n in (1, 2, 1, 2):
-        server.srv(NAME, [("a.swap.test", port_of(d)) for d in daemons[:n]])
-        again(dev)
-        wait_portals(dev, daemons[:n])
-        load.wait_requests(200)
-    load.stop()
-    load.check_all()
-    load.handle.shutdown()
-    stopped_well(dev)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import nbd
 
 import device
 import harness
+import test_dns
 from device import MIB, PAGE, Daemon, Device, Load
 
 GUARD = "tests/tools/liballoc_guard.so"
@@ -139,6 +140,24 @@ def test_a_session_is_the_only_allocation(t):
     status = t.processes[-1].wait_exit(10)
     assert status == -signal.SIGABRT, status
     assert "alloc_guard: " in t.processes[-1].log(), t.processes[-1].log()
+
+
+def test_name_service(t):
+    """The name service allocates, in scopes that the guard knows; the heap does not grow."""
+    server, daemons = test_dns.listed(t)
+    server.ttl = 1
+    dev = test_dns.dns_device(t, server, wrapper=guarded())
+    dev.wait_up(2)
+    load = Load(t, dev.uri, depth=16)
+    for n in (1, 2, 1, 2):
+        server.srv(test_dns.NAME, [("a.swap.test", test_dns.port_of(d)) for d in daemons[:n]])
+        test_dns.again(dev)
+        test_dns.wait_portals(dev, daemons[:n])
+        load.wait_requests(200)
+    load.stop()
+    load.check_all()
+    load.handle.shutdown()
+    stopped_well(dev)
 
 
 if __name__ == "__main__":
