@@ -17,9 +17,6 @@ POOL_MIB = 576
 HOG_MIB = 272
 HOG = f"--size {HOG_MIB}M --rounds 1 --threads 8 --free"
 HOG_DEADLINE_SECONDS = 240
-# What takes an emulated machine a tenth of a second is no hiccup of the donor's: without this
-# most pages are read from the disk, which is in this machine's memory.
-LIMITS = "hedge_ms = 0"
 
 
 def main():
@@ -56,7 +53,7 @@ def show(run, build):
     say("slabswap: swapping to the donor's memory over RDMA (Soft-RoCE)")
     daemon = deploy.Daemon(donor, build, POOL_MIB)
     daemon.start()
-    server = deploy.Server(client, build, DISK_MIB, portal=daemon.portal, limits=LIMITS, activity="")
+    server = deploy.Server(client, build, DISK_MIB, portal=daemon.portal, activity="")
     server.start()
     server.wait_up()
     server.attach()
