@@ -59,7 +59,9 @@ is_room_for(const struct sim_device_host *dh, const struct daemon *d)
 	list_foreach (pos, &d->connections) {
 		const struct client *c = (const struct client *)(const void *)pos;
 
-		if (c->state == CLIENT_SERVING && strcmp(c->device, dh->config.name) == 0)
+		/* Without its other end it is the session of a device that lost its power since. */
+		if (c->state == CLIENT_SERVING && strcmp(c->device, dh->config.name) == 0 &&
+		    sim_conn_of(c->conn)->peer)
 			return lending_free_slabs(c) > 0;
 	}
 	return false;
