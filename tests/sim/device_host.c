@@ -344,10 +344,11 @@ sim_device_set_portal(struct sim_device_host *dh, uint32_t daemon, bool is_there
 	uint32_t n;
 	int r;
 
+	/* One that leaves already has no more time when it is removed again. */
+	if (!is_there && dh->portal_mask & 1u << daemon)
+		dh->removed_ns[daemon] = sim_now(dh->host.sim);
 	dh->portal_mask &= ~(1u << daemon);
 	dh->portal_mask |= is_there ? 1u << daemon : 0;
-	if (!is_there)
-		dh->removed_ns[daemon] = sim_now(dh->host.sim);
 	dh->down_ns[daemon] = 0; /* a new portal is tried at once */
 	if (!dh->dev || dh->is_told_to_stop)
 		return;
