@@ -363,7 +363,8 @@ oracle_drained(struct sim *sim, const struct sim_conn *c)
 	const struct client *client = client_of(dh->daemon, c);
 	struct list *pos;
 
-	if (!dh->is_stopping || dh->is_told_to_stop || c->must_close ||
+	/* Without the other end it is given up for its silence. */
+	if (!dh->is_stopping || dh->is_told_to_stop || c->must_close || !c->peer ||
 	    c->target >= SIM_DEVICES_MAX || sim_now(sim) >= dh->drain_until_ns)
 		return;
 	list_foreach (pos, &c->grants) {
