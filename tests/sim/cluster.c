@@ -296,6 +296,13 @@ answer_without_backup(struct sim *sim)
 		sim_fail(DEVICE_5, "requests are not answered while the backup refuses writes");
 }
 
+/* A burst may begin after the plan's end. */
+static bool
+requests_have_begun(struct sim *sim)
+{
+	return sim->next_op == sim->plan.n_ops;
+}
+
 static void
 heal(struct sim *sim)
 {
@@ -311,6 +318,8 @@ heal(struct sim *sim)
 	if (!sim_run_until(sim, daemons_are_not_stopping, sim_deadline_ns(p)))
 		sim_fail(DAEMON_5, "a daemon does not end");
 	daemons_start(sim);
+	if (!sim_run_until(sim, requests_have_begun, sim_deadline_ns(p)))
+		sim_fail(CONTRACT, "a request of the plan is not made");
 	if (!sim_run_until(sim, sim_is_answered, sim_deadline_ns(p)))
 		sim_fail(DEVICE_5, "requests are not answered long after all faults have ended");
 	if (!sim_run_until(sim, daemons_are_up, sim_deadline_ns(p)))
