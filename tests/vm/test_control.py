@@ -138,7 +138,7 @@ def test_headroom_comes_back_while_swapping(lab):
 def test_headroom_comes_back_from_a_mute_client(lab):
     """The same with a client that does not answer: its slabs are revoked, it reads its backup afterwards."""
     donor_guest, _, client = guests(lab)
-    donor = Donor(donor_guest, lab.build, memory=f"headroom = {HEADROOM_MIB}M\n[eviction]\ndeadline_ms = 1000")
+    donor = Donor(donor_guest, lab.build, memory=f"headroom = {HEADROOM_MIB}M\n[eviction]\ndeadline_ms = 700")
     donor.start()
     server = swap_on(client, lab.build, [donor.daemon.portal])
     hog = deploy.Hog(client, lab.build, HOG)
