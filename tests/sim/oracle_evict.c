@@ -172,6 +172,9 @@ oracle_left(struct sim *sim, const struct sim_conn *c)
 
 		if (!g->is_told || g->is_revoking || g->is_given_up)
 			continue;
+		/* At the deadline of EVICT it is the daemon's again, without a word. */
+		if (g->evicted_ns != 0 && g->deadline_ns <= sim_now(sim))
+			continue;
 		n++;
 		if (!is_overdue)
 			sim_fail(DEVICE_4,
