@@ -20,6 +20,8 @@
  *   - at 3/4 of the deadline, at a stop, or when the new daemon wants the slab back too: pages
  *     that the backup has and that are not at_new lose their remote bit; again and again,
  *     until nothing is left that is only at the old home.
+ *   - what we give back of our own accord waits for the backup to have every write that was
+ *     answered by the old home, as plain eviction does.
  *   - the new daemon is lost: what is at_old stays, plain eviction from the old home.
  *   - the old daemon is lost, or its deadline comes: what is at_new stays; MAPPED there.
  *   - a page that neither the backup nor the remaining home has is lost: it keeps its remote

@@ -303,6 +303,30 @@ remove__no_page_is_given_up_for_it(void **state)
 	world_free(w);
 }
 
+/* What was answered by the old home alone keeps it until the backup has it too (invariant 4). */
+static void
+remove__waits_for_the_backup(void **state)
+{
+	struct world *w = members_world(2, 1, 2);
+
+	(void)state;
+	dw_map(w, 0);
+	world_hold_backup(w, true);
+	assert_int_equal(dw_write(w, P), 0);
+	set(w, 0, 2);
+	world_settle(w);
+	set(w, 1, 1);
+	world_run(w, NSEC_PER_SEC * 3 / 2); /* longer than a move is given */
+	assert_int_equal(dw_slab_state(w, 0), SLAB_STATE_MIGRATING);
+	assert_int_equal(n_known(w), 2);
+	world_hold_backup(w, false);
+	world_run(w, NSEC_PER_SEC / 4);
+	assert_int_equal(dw_slab_state(w, 0), SLAB_STATE_MAPPED);
+	assert_int_equal(n_known(w), 1);
+	assert_int_equal(dw_read(w, P), 0);
+	world_free(w);
+}
+
 static void
 remove__no_new_slab_meanwhile(void **state)
 {
@@ -545,6 +569,7 @@ main(void)
 		cmocka_unit_test(remove__slabs_go_one_after_the_other),
 		cmocka_unit_test(remove__waits_for_pages_that_the_backup_refuses),
 		cmocka_unit_test(remove__no_page_is_given_up_for_it),
+		cmocka_unit_test(remove__waits_for_the_backup),
 		cmocka_unit_test(remove__no_new_slab_meanwhile),
 		cmocka_unit_test(remove__lost_meanwhile),
 		cmocka_unit_test(remove__and_add_again_before_it_left),
