@@ -10,6 +10,10 @@ import subprocess
 import time
 
 PR_SET_PDEATHSIG = 1
+CLONE_NEWNET = 0x40000000
+# Of a network namespace; read when a socket is made.
+QUEUE_LENGTH = "/proc/sys/net/unix/max_dgram_qlen"
+CABLE_PACKETS = 4096
 
 PROBE_SECONDS = 6
 
@@ -51,12 +55,26 @@ def start(arguments, **options):
     """Popen of qemu. It dies with the thread that calls this, which should be the main one."""
     command = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
                "-no-reboot", *arguments]
-    return popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                 start_new_session=True, **options)
+    return popen(command, prepare=_deepen_cables, stdin=subprocess.DEVNULL,
+                 stdout=subprocess.DEVNULL, start_new_session=True, **options)
 
 
-def popen(command, death_signal=signal.SIGKILL, **options):
-    """Popen of what gets the signal when the thread that calls this ends."""
+def _deepen_cables():
+    """In the child: as many packets fit a cable as the sender's socket has memory for.
+
+    With the system's ten, a socket that the other end does not empty refuses packets and is said to be writable
+    nevertheless. Qemu then tries again without pause, holding the lock that its guest needs to take packets in turn:
+    with traffic both ways each guest stands still for as long as a minute.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWNET) != 0:
+        return  # not root: the cables stay as they are
+    with open(QUEUE_LENGTH, "w", encoding="ascii") as queue_length:
+        queue_length.write(str(CABLE_PACKETS))
+
+
+def popen(command, death_signal=signal.SIGKILL, prepare=None, **options):
+    """Popen of what gets the signal when the thread that calls this ends. prepare() runs in the child."""
     libc = ctypes.CDLL(None, use_errno=True)
     parent = os.getpid()
 
@@ -66,6 +84,8 @@ def popen(command, death_signal=signal.SIGKILL, **options):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if os.getppid() != parent:
             os._exit(1)
+        if prepare:
+            prepare()
 
     return subprocess.Popen(command, preexec_fn=die_with_parent, **options)
 
