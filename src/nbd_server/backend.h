@@ -52,6 +52,8 @@ struct backend_io {
 	/* READ, WRITE: @length_bytes of DMA-able memory; of a READ it may be another at done().
 	 * Else NULL. */
 	void *data;
+	/* The backend's: when it first asked a daemon or the disk for it; 0: it had not to. */
+	uint64_t posted_ns;
 	backend_done_fn *done; /* the server sets it before submit */
 	void *arg;	       /* the server's */
 };

@@ -276,6 +276,7 @@ fill(struct nbds_conn *conn)
 	if (n == 0)
 		return -EPIPE;
 	conn->progress_bytes += (uint64_t)n;
+	conn->input_ns = turn_clock_now(conn->env->clock);
 	if ((uint64_t)n <= direct) {
 		conn->write_filled_bytes += (uint32_t)n;
 	} else {

@@ -71,6 +71,7 @@ struct nbds_conn {
 	uint8_t *input;
 	uint32_t input_start;
 	uint32_t input_end;
+	uint64_t input_ns; /* when the newest of it was read */
 	struct nbds_handshake handshake;
 	uint8_t *scratch;
 	bool scratch_is_busy;

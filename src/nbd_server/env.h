@@ -10,7 +10,9 @@
 
 #include "common/list.h"
 #include "loop/defer.h"
+#include "loop/turn_clock.h"
 #include "nbd_server/gate.h"
+#include "nbd_server/stages.h"
 #include "nbd_server/stats.h"
 
 struct nbds_conn;
@@ -24,8 +26,10 @@ struct nbds_rate {
 struct nbds_env {
 	struct ev_loop *loop;
 	struct backend *be;
+	struct turn_clock *clock;
 	struct nbds_gate gate;
 	struct nbds_stats stats;
+	struct nbds_stages stages;
 	struct nbds_rate io_error_rate;
 
 	const char *export_name;

@@ -116,6 +116,7 @@ nbds_out_flush(struct nbds_conn *conn)
 	}
 	msg.msg_iovlen = gather(conn, iov);
 	n = sendmsg(conn->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+	turn_clock_update(conn->env->clock);
 	if (n < 0 && errno != EAGAIN && errno != EINTR) {
 		nbds_conn_fail(conn, "cannot send: %s", strerror(errno));
 		return;

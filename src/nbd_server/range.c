@@ -19,9 +19,7 @@ piece_done(struct backend_io *io, int status)
 {
 	struct nbds_request *req = io->arg;
 
-	req->pending--;
-	if (status < 0)
-		nbds_request_set_error(req, status);
+	nbds_request_piece_back(req, io, status);
 	backend_put(req->conn->env->be, io);
 	/* Aborted: its connection is dead. */
 	if (req->is_submitted)
@@ -63,6 +61,7 @@ submit(struct nbds_request *req, enum backend_kind kind, uint64_t offset_bytes,
 	io->done = piece_done;
 	io->arg = req;
 	req->pending++;
+	nbds_stages_queued(req);
 	backend_submit(env->be, io);
 	return true;
 }

@@ -170,12 +170,10 @@ read_done(struct backend_io *io, int status)
 	struct nbds_conn *conn = req->conn;
 
 	piece->is_done = true;
-	req->pending--;
-	if (status < 0) {
-		nbds_request_set_error(req, status);
-		/* A stream that waits for its window need not go on. */
+	nbds_request_piece_back(req, io, status);
+	/* A stream that waits for its window need not go on. */
+	if (status < 0)
 		nbds_conn_unblock(conn);
-	}
 	if (conn->state == NBDS_CONN_DEAD) {
 		list_del(&piece->out.node);
 		piece_release(piece);
@@ -191,9 +189,7 @@ cache_done(struct backend_io *io, int status)
 	struct nbds_piece *piece = io->arg;
 	struct nbds_request *req = piece->request;
 
-	req->pending--;
-	if (status < 0)
-		nbds_request_set_error(req, status);
+	nbds_request_piece_back(req, io, status);
 	list_del(&piece->out.node);
 	piece_release(piece);
 	nbds_request_maybe_reply(req);

@@ -51,6 +51,8 @@ release(struct nbds_request *req)
 
 	assert(req->is_submitted && !req->pending && !req->unsent);
 	assert(list_is_empty(&req->pieces) && !list_is_linked(&req->waiter.node));
+	if (conn->state != NBDS_CONN_DEAD)
+		nbds_stages_answered(req);
 	list_del(&req->node);
 	/* To the head: its memory is still in the cache. */
 	list_add_head(&conn->free_requests, &req->node);
@@ -107,6 +109,16 @@ nbds_request_set_error(struct nbds_request *req, int status)
 }
 
 void
+nbds_request_piece_back(struct nbds_request *req, const struct backend_io *io, int status)
+{
+	assert(req->pending);
+	req->pending--;
+	nbds_stages_completed(req, io);
+	if (status < 0)
+		nbds_request_set_error(req, status);
+}
+
+void
 nbds_request_reply(struct nbds_request *req, int status)
 {
 	struct nbds_conn *conn = req->conn;
@@ -155,6 +167,7 @@ nbds_request_submitted(struct nbds_request *req)
 {
 	assert(!req->is_submitted);
 	req->is_submitted = true;
+	nbds_stages_queued(req);
 	nbds_request_maybe_reply(req);
 }
 
@@ -287,6 +300,7 @@ begin_step(struct nbds_conn *conn)
 	list_del(&req->node);
 	nbds_request_init(req, conn);
 	req->rq = rq;
+	nbds_stages_received(req);
 	list_add_tail(&conn->active, &req->node);
 	r = check(conn, &rq);
 	if (r < 0) {

@@ -15,6 +15,7 @@
 #include "nbd_server/cut.h"
 #include "nbd_server/gate.h"
 #include "nbd_server/out.h"
+#include "nbd_server/stages.h"
 #include "nbd_server/step.h"
 #include "wire/nbd_proto.h"
 
@@ -38,6 +39,7 @@ struct nbds_request {
 	struct nbds_out out;	   /* the reply, or its first part */
 	struct nbds_waiter waiter; /* TRIM, WRITE_ZEROES and FLUSH run beside the current request */
 	struct nbdp_request rq;
+	struct nbds_stamps stamps;
 	uint64_t next_bytes;	     /* READ, WRITE, CACHE: how much was cut off already */
 	struct nbds_cut_range range; /* TRIM, WRITE_ZEROES: what is left to do */
 	struct list pieces;	     /* READ: in order, not yet queued for sending */
@@ -55,6 +57,8 @@ void nbds_request_init(struct nbds_request *req, struct nbds_conn *conn);
 enum nbds_step nbds_request_step(struct nbds_conn *conn);
 /* The pieces of the request were all submitted: answers it now or when they come back. */
 void nbds_request_submitted(struct nbds_request *req);
+/* @io, a piece of the request, has come back, with the status that its done() was given. */
+void nbds_request_piece_back(struct nbds_request *req, const struct backend_io *io, int status);
 /* Answers the request if nothing of it is left to wait for. */
 void nbds_request_maybe_reply(struct nbds_request *req);
 /* A reply without data; @status: 0 or -errno. */

@@ -105,7 +105,8 @@ accepted_cb(void *arg, int fd, const char *peer)
 static bool
 is_valid(const struct nbds_config *config)
 {
-	return config->max_connections && config->max_connections <= NBDS_CONNECTIONS_MAX &&
+	return config->clock && config->max_connections &&
+	       config->max_connections <= NBDS_CONNECTIONS_MAX &&
 	       config->hold_bytes_max >= NBDS_HOLD_BYTES_MIN &&
 	       config->hold_bytes_max <= UINT32_MAX &&
 	       strlen(config->export_name) <= NBDP_STRING_BYTES_MAX &&
@@ -165,6 +166,7 @@ nbds_server_new(struct ev_loop *loop, struct backend *be, const struct nbds_conf
 	server->env = (struct nbds_env){
 		.loop = loop,
 		.be = be,
+		.clock = config->clock,
 		.export_name = server->export_name,
 		.description = server->description,
 		.transmission_flags = TRANSMISSION_FLAGS,
@@ -272,6 +274,12 @@ void
 nbds_server_get_stats(const struct nbds_server *server, struct nbds_stats *ret_stats)
 {
 	*ret_stats = server->env.stats;
+}
+
+const struct nbds_stages *
+nbds_server_stages(const struct nbds_server *server)
+{
+	return &server->env.stages;
 }
 
 void

@@ -13,10 +13,12 @@
 #include <stdint.h>
 
 #include "nbd_server/backend.h"
+#include "nbd_server/stages.h"
 #include "nbd_server/stats.h"
 
 struct ev_loop;
 struct nbds_server;
+struct turn_clock;
 
 #define NBDS_HOLD_BYTES_MIN (256u * 1024u)
 #define NBDS_CONNECTIONS_MAX 1024u
@@ -29,6 +31,7 @@ struct nbds_config {
 	uint32_t max_connections; /* 1 to NBDS_CONNECTIONS_MAX; further ones are closed at accept */
 	uint32_t handshake_timeout_ms; /* 0: NBDS_HANDSHAKE_TIMEOUT_MS */
 	uint32_t stop_timeout_ms;      /* 0: NBDS_STOP_TIMEOUT_MS */
+	struct turn_clock *clock;      /* started; borrowed until nbds_server_free() */
 	/*
 	 * Bytes of READ buffers that one connection may hold until the client took
 	 * them off the socket; NBDS_HOLD_BYTES_MIN at least.  A client that never
@@ -69,6 +72,8 @@ const char *nbds_server_address(const struct nbds_server *server, size_t i);
 void nbds_server_stop(struct nbds_server *server, void (*stopped)(void *arg), void *arg);
 
 void nbds_server_get_stats(const struct nbds_server *server, struct nbds_stats *ret_stats);
+/* The server's; they go on counting. */
+const struct nbds_stages *nbds_server_stages(const struct nbds_server *server);
 
 /* After stopped(), or before the loop ever ran.  NULL is a no-op. */
 void nbds_server_free(struct nbds_server *server);

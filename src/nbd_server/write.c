@@ -21,9 +21,7 @@ piece_done(struct backend_io *io, int status)
 {
 	struct nbds_request *req = io->arg;
 
-	req->pending--;
-	if (status < 0)
-		nbds_request_set_error(req, status);
+	nbds_request_piece_back(req, io, status);
 	backend_put(req->conn->env->be, io);
 	nbds_request_maybe_reply(req);
 }

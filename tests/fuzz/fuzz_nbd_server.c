@@ -66,7 +66,7 @@ static const struct mem_backend_config backends[VARIANTS] = {
 static void
 bench_start(struct bench *b, const struct mem_backend_config *config)
 {
-	const struct nbds_config server = {
+	struct nbds_config server = {
 		.export_name = "swap0",
 		.description = "a fuzzed one",
 		.max_connections = CLIENTS,
@@ -83,6 +83,7 @@ bench_start(struct bench *b, const struct mem_backend_config *config)
 	b->loop = ev_loop_new(EVFLAG_AUTO);
 	FUZZ_CHECK(b->loop);
 	b->mem = mem_backend_new(b->loop, config);
+	server.clock = mem_backend_clock(b->mem);
 	FUZZ_CHECK(nbds_server_new(b->loop, mem_backend_of(b->mem), &server, &b->server) == 0);
 	FUZZ_CHECK(nbds_server_add_listen_fd(b->server, fd) == 0);
 }

@@ -275,6 +275,55 @@ def test_flags_reach_the_backend(t):
     assert (stats["fua_writes"], stats["fua_ranges"], stats["flushes"]) == (3, 2, 1), stats
 
 
+def stage(stats, kind, name):
+    return stats[f"{kind}_{name}_us"]
+
+
+def test_stages(t):
+    """Every request that reached the backend counts once, and its time is where it was spent."""
+    server = start_server(t, "--delay-ms", "20")
+    with ready(server) as c, ready(server) as other:
+        for _ in range(3):
+            c.read(0, PAGE)
+        c.read(0, 8 * MIB)  # streamed
+        assert c.write(0, bytes(BLOCK + PAGE), F_FUA) == 0
+        assert c.request(FLUSH)[0] == 0
+        assert c.request(TRIM, 0, MIB)[0] == 0 and c.request(ZEROES, 100, MIB)[0] == 0
+        # None of these is measured: refused, nothing to do, not what a device is for.
+        assert c.request(READ, SIZE, PAGE)[0] == EINVAL and c.request(READ, 0, 0)[0] == 0
+        assert c.request(CACHE, 0, PAGE)[0] == 0
+        c.send_request(WRITE, 0, PAGE)
+        other.read(0, PAGE)
+        c.send(bytes(PAGE))
+        assert c.simple_reply()[0] == 0
+    stats = server.stats()
+    counts = [stats[f"{kind}_count"] for kind in ("read", "write", "flush", "trim")]
+    assert counts == [5, 2, 1, 2], stats
+    for kind in ("read", "write", "flush", "trim"):
+        assert stage(stats, kind, "completed") >= 19000, stats
+        assert stage(stats, kind, "total") >= stage(stats, kind, "completed"), stats
+    # The payload came after an answer of the other connection; of the long READ not all fits the window.
+    assert stage(stats, "write", "queued") >= 19000 and stage(stats, "read", "queued") >= 19000, stats
+    assert stage(stats, "flush", "queued") == 0, stats
+    # The ends of the ZEROES are written one after the other, behind its middle.
+    assert stage(stats, "trim", "posted") >= 38000, stats
+    assert stage(stats, "read", "posted") == stage(stats, "write", "posted") == 0, stats
+
+
+def test_stages_of_a_client_that_takes_no_replies(t):
+    server = start_server(t, "--delay-ms", "20")
+    with ready(server) as c, ready(server) as other:
+        for _ in range(4):
+            c.send_request(READ, 0, MIB)
+        for _ in range(5):  # the socket is full by then
+            other.read(0, PAGE)
+        for _ in range(4):
+            assert c.simple_reply()[0] == 0
+            c.recv(MIB)
+    stats = server.stats()
+    assert stats["read_count"] == 9 and stage(stats, "read", "answered") >= 60000, stats
+
+
 def test_handshake_deadline(t):
     """CVE-2024-7409: half-negotiated clients give their places back."""
     server = start_server(t, "--handshake-ms", 300, connections=2)

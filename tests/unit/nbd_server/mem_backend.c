@@ -10,6 +10,7 @@
 
 #include "common/list.h"
 #include "loop/defer.h"
+#include "loop/turn_clock.h"
 
 struct mem_io {
 	struct backend_io io;
@@ -27,6 +28,7 @@ struct mem_backend {
 	struct mem_backend_config config;
 	struct mem_backend_stats stats;
 	struct ev_loop *loop;
+	struct turn_clock clock;
 	uint8_t *data;
 	bool *is_written; /* by page */
 	struct mem_io *ios;
@@ -190,6 +192,7 @@ mem_submit(struct backend *be, struct backend_io *io)
 
 	CHECK(m->is_lent && !m->is_submitted && io->done);
 	m->is_submitted = true;
+	io->posted_ns = turn_clock_now(&mem->clock);
 	m->status = take_effect(mem, io);
 	m->due = mem->config.delay_ms ? ev_now(mem->loop) + mem->config.delay_ms / 1000.0 : 0;
 	list_add_tail(&mem->in_flight, &m->node);
@@ -347,6 +350,7 @@ mem_backend_new(struct ev_loop *loop, const struct mem_backend_config *config)
 		mem->ios[i].buffer = mem->buffers + (size_t)i * BLOCK_BYTES;
 		list_add_tail(&mem->free_ios, &mem->ios[i].node);
 	}
+	turn_clock_start(&mem->clock, loop);
 	defer_init(&mem->again, loop, again_cb, mem);
 	defer_init(&mem->resume_later, loop, resume_cb, mem);
 	ev_timer_init(&mem->timer, timer_cb, 0., 0.);
@@ -363,6 +367,7 @@ mem_backend_free(struct mem_backend *mem)
 	if (!mem)
 		return;
 	CHECK(!mem->stats.lent && !mem->in_flight_count);
+	turn_clock_stop(&mem->clock);
 	ev_ref(mem->loop);
 	ev_prepare_stop(mem->loop, &mem->run);
 	ev_timer_stop(mem->loop, &mem->timer);
@@ -373,6 +378,12 @@ mem_backend_free(struct mem_backend *mem)
 	free(mem->ios);
 	free(mem->buffers);
 	free(mem);
+}
+
+struct turn_clock *
+mem_backend_clock(struct mem_backend *mem)
+{
+	return &mem->clock;
 }
 
 void

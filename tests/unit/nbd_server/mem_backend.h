@@ -18,6 +18,7 @@
 #include "nbd_server/backend.h"
 
 struct mem_backend;
+struct turn_clock;
 
 struct mem_backend_config {
 	uint64_t size_bytes;
@@ -51,6 +52,8 @@ void mem_backend_free(struct mem_backend *mem);
 /* As it was when new; nothing may be lent. */
 void mem_backend_reset(struct mem_backend *mem);
 struct backend *mem_backend_of(struct mem_backend *mem);
+/* For the server, as long as the backend is there. */
+struct turn_clock *mem_backend_clock(struct mem_backend *mem);
 const struct mem_backend_stats *mem_backend_stats(const struct mem_backend *mem);
 
 #endif /* TESTS_MEM_BACKEND_H */

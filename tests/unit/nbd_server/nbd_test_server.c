@@ -137,6 +137,21 @@ parse(int argc, char **argv, struct arguments *args)
 }
 
 static void
+report_stages(const struct nbds_stages *stages)
+{
+	static const char *const kinds[] = {"read", "write", "flush", "trim"};
+	static const char *const names[] = {"queued", "posted", "completed", "answered", "total"};
+
+	for (size_t kind = 0; kind < NBDS_STAGE_KINDS; kind++) {
+		(void)fprintf(stderr, " %s_count=%" PRIu64, kinds[kind],
+			      stages->times[kind][NBDS_STAGE_TOTAL].count);
+		for (size_t i = 0; i < NBDS_STAGES; i++)
+			(void)fprintf(stderr, " %s_%s_us=%" PRIu64, kinds[kind], names[i],
+				      stages->times[kind][i].max_ns / 1000);
+	}
+}
+
+static void
 report(const struct program *program)
 {
 	const struct mem_backend_stats *mem = mem_backend_stats(program->mem);
@@ -151,6 +166,7 @@ report(const struct program *program)
 		      stats.written_bytes, stats.unknown_requests);
 	for (i = 0; i < NBDP_CMD_COUNT; i++)
 		(void)fprintf(stderr, " cmd%zu=%" PRIu64, i, stats.requests[i]);
+	report_stages(nbds_server_stages(program->server));
 	(void)fprintf(stderr,
 		      " lent=%u lent_max=%u nulls=%u flushes=%u fua_writes=%u fua_ranges=%u"
 		      " trims=%u zeroes=%u trimmed_bytes=%" PRIu64 " range_in_flight_max=%u\n",
@@ -175,6 +191,7 @@ main(int argc, char **argv)
 	parse(argc, argv, &args);
 	log_set_level(LOG_LEVEL_INFO);
 	program.mem = mem_backend_new(program.loop, &args.mem);
+	args.server.clock = mem_backend_clock(program.mem);
 	if (nbds_server_new(program.loop, mem_backend_of(program.mem), &args.server,
 			    &program.server) < 0)
 		return 2;

@@ -17,10 +17,8 @@
 struct fixture {
 	struct ev_loop *loop;
 	struct mem_backend *mem;
+	struct nbds_config good;
 };
-
-static const struct nbds_config good = {
-	.export_name = "swap0", .max_connections = 2, .hold_bytes_max = NBDS_HOLD_BYTES_MIN};
 
 static int
 setup(void **state)
@@ -30,6 +28,12 @@ setup(void **state)
 	f.loop = ev_loop_new(0);
 	f.mem = mem_backend_new(f.loop,
 				&(struct mem_backend_config){.size_bytes = 1u << 20, .slots = 4});
+	f.good = (struct nbds_config){
+		.export_name = "swap0",
+		.max_connections = 2,
+		.hold_bytes_max = NBDS_HOLD_BYTES_MIN,
+		.clock = mem_backend_clock(f.mem),
+	};
 	*state = &f;
 	return 0;
 }
@@ -51,15 +55,19 @@ new__config_out_of_bounds(void **state)
 	struct nbds_server *server = NULL;
 	struct nbds_config config;
 
-	config = good;
+	config = f->good;
 	config.max_connections = 0;
 	assert_int_equal(nbds_server_new(f->loop, mem_backend_of(f->mem), &config, &server),
 			 -EINVAL);
 	config.max_connections = NBDS_CONNECTIONS_MAX + 1;
 	assert_int_equal(nbds_server_new(f->loop, mem_backend_of(f->mem), &config, &server),
 			 -EINVAL);
-	config = good;
+	config = f->good;
 	config.hold_bytes_max = NBDS_HOLD_BYTES_MIN - 1;
+	assert_int_equal(nbds_server_new(f->loop, mem_backend_of(f->mem), &config, &server),
+			 -EINVAL);
+	config = f->good;
+	config.clock = NULL;
 	assert_int_equal(nbds_server_new(f->loop, mem_backend_of(f->mem), &config, &server),
 			 -EINVAL);
 	assert_null(server);
@@ -71,7 +79,7 @@ free__without_a_run(void **state)
 	struct fixture *f = *state;
 	struct nbds_server *server;
 
-	assert_int_equal(nbds_server_new(f->loop, mem_backend_of(f->mem), &good, &server), 0);
+	assert_int_equal(nbds_server_new(f->loop, mem_backend_of(f->mem), &f->good, &server), 0);
 	assert_int_equal(nbds_server_listen(server, "tcp:127.0.0.1:0"), 0);
 	assert_null(nbds_server_address(server, 1));
 	nbds_server_free(server);
@@ -92,7 +100,7 @@ stop__never_from_inside(void **state)
 	struct nbds_stats stats;
 	int stopped = 0;
 
-	assert_int_equal(nbds_server_new(f->loop, mem_backend_of(f->mem), &good, &server), 0);
+	assert_int_equal(nbds_server_new(f->loop, mem_backend_of(f->mem), &f->good, &server), 0);
 	nbds_server_stop(server, stopped_cb, &stopped);
 	assert_int_equal(stopped, 0);
 	ev_run(f->loop, 0);
@@ -109,7 +117,7 @@ add_listen_fd__not_a_listening_socket(void **state)
 	struct nbds_server *server;
 	int fds[2];
 
-	assert_int_equal(nbds_server_new(f->loop, mem_backend_of(f->mem), &good, &server), 0);
+	assert_int_equal(nbds_server_new(f->loop, mem_backend_of(f->mem), &f->good, &server), 0);
 	assert_int_equal(pipe(fds), 0);
 	assert_int_equal(nbds_server_add_listen_fd(server, fds[0]), -ENOTSOCK);
 	assert_int_equal(nbds_server_add_listen_fd(server, 12345), -EBADF);
@@ -125,7 +133,7 @@ listen__too_many(void **state)
 	struct nbds_server *server;
 	int i;
 
-	assert_int_equal(nbds_server_new(f->loop, mem_backend_of(f->mem), &good, &server), 0);
+	assert_int_equal(nbds_server_new(f->loop, mem_backend_of(f->mem), &f->good, &server), 0);
 	for (i = 0; i < 16; i++)
 		assert_int_equal(nbds_server_listen(server, "tcp:127.0.0.1:0"), 0);
 	assert_int_equal(nbds_server_listen(server, "tcp:127.0.0.1:0"), -ENOSPC);
