@@ -29,6 +29,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/histogram.h"
 #include "common/list.h"
 #include "common/page.h"
 #include "common/rng.h"
@@ -211,6 +212,7 @@ struct remote {
 	struct core_timer ping_timer; /* while a PING waits for its answer */
 	struct core_timer map_timer;  /* while a MAP does */
 	struct core_timer step_timer; /* connect deadline, retry, or next ping, by state */
+	struct histogram *times;      /* of its READs, and behind it of its WRITEs */
 	uint64_t head_ns;	      /* since when ops' first is the oldest; 0: not stamped yet */
 	struct list touched_node;     /* remote_queue.c's, as the next two */
 	uint64_t due_ns;
@@ -278,7 +280,8 @@ struct slab_device {
 	struct piece *pieces;
 	struct range *ranges;
 	struct flush *flushes;
-	struct remote *remotes; /* twice max_portals: those that leave are still there */
+	struct remote *remotes;		/* twice max_portals: those that leave are still there */
+	struct histogram *remote_times; /* two of each */
 	struct remote_queue remote_queue;
 	uint32_t n_remotes; /* the last one in use, plus 1 */
 	uint32_t n_leaving;
@@ -332,6 +335,10 @@ struct slab_device {
 };
 
 /* device.c */
+/* For measuring; deadlines are fixed at an advance. */
+uint64_t device_now(const struct slab_device *d);
+/* A daemon or the backup is asked for (a part of) @io. */
+void device_posted(const struct slab_device *d, struct backend_io *io);
 void device_event(struct slab_device *d, enum slab_event_level level, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 

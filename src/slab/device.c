@@ -36,6 +36,19 @@ device_event(struct slab_device *d, enum slab_event_level level, const char *fmt
 	d->config.event(d->config.arg, level, text);
 }
 
+uint64_t
+device_now(const struct slab_device *d)
+{
+	return d->config.now ? d->config.now(d->config.arg) : d->now_ns;
+}
+
+void
+device_posted(const struct slab_device *d, struct backend_io *io)
+{
+	if (io->posted_ns == 0)
+		io->posted_ns = device_now(d);
+}
+
 static struct backend_io *
 backend_get_cb(struct backend *be, enum backend_kind kind, uint64_t offset, uint32_t length)
 {

@@ -27,6 +27,7 @@
 struct slab_device;
 struct backend;
 struct backup;
+struct histogram;
 struct tp;
 
 enum slab_ack {
@@ -86,7 +87,10 @@ struct slab_device_config {
 	void (*entropy)(void *arg, void *buf, uint32_t length_bytes);
 	/* One line for the operator; said once per change, not per I/O. */
 	void (*event)(void *arg, enum slab_event_level level, const char *text);
-	void *arg; /* of entropy and event */
+	/* The time of what has just happened, not before the last advance's: for measuring only.
+	 * NULL: that of the last advance. */
+	uint64_t (*now)(void *arg);
+	void *arg; /* of entropy, event and now */
 };
 
 struct slab_device_stats {
@@ -157,6 +161,10 @@ struct slab_daemon_info {
 	uint32_t slabs_mapped; /* of this device */
 	uint32_t slabs_free;   /* as the daemon last said */
 	int last_error;	       /* 0 or -errno of the last failure */
+	/* How long its READs and WRITEs of pages took, of this session and those before it; the
+	 * device's. */
+	const struct histogram *read_times;
+	const struct histogram *write_times;
 };
 
 #define SLAB_REFILL_RATE_MAX (UINT64_C(64) << 30)

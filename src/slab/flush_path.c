@@ -52,6 +52,7 @@ flushes_start(struct slab_device *d)
 		f = container_of(n, struct flush, unsafe);
 		list_del(&n->node);
 		f->status = durable_status(d);
+		device_posted(d, &f->io);
 		sync_start(d, &f->backup_op, flush_sync_done_cb);
 	}
 }

@@ -105,7 +105,10 @@ join(struct slab_device *d, const struct member *m)
 			.tp = m->tp,
 			.buffers = tp_entry(d, m->tp)->buffers,
 			.index = i,
+			.times = &d->remote_times[2 * i],
 		};
+		histogram_clear(&r->times[0]);
+		histogram_clear(&r->times[1]);
 		memcpy(r->address, m->address, sizeof(r->address));
 		remote_open(r);
 		if (i >= d->n_remotes)
@@ -353,6 +356,8 @@ slab_device_get_daemon(const struct slab_device *d, uint32_t index,
 			.slabs_mapped = r->slabs_mapped,
 			.slabs_free = r->slabs_free,
 			.last_error = r->last_error,
+			.read_times = &r->times[0],
+			.write_times = &r->times[1],
 		};
 		return true;
 	}
@@ -368,7 +373,8 @@ membership_init(struct slab_device *d)
 		d->config.max_portals = d->config.n_portals;
 	d->remotes = calloc((size_t)n_slots(d) + 1, sizeof(*d->remotes));
 	d->members = calloc((size_t)d->config.max_portals + 1, sizeof(*d->members));
-	if (!d->remotes || !d->members)
+	d->remote_times = calloc(2 * (size_t)n_slots(d) + 2, sizeof(*d->remote_times));
+	if (!d->remotes || !d->members || !d->remote_times)
 		return -ENOMEM;
 	r = remote_queue_init(&d->remote_queue, n_slots(d));
 	if (r < 0)
@@ -388,6 +394,7 @@ membership_fini(struct slab_device *d)
 			(void)tp_region_release(d->tps[i].buffers);
 	placements_fini(d);
 	remote_queue_fini(&d->remote_queue);
+	free(d->remote_times);
 	free(d->remotes);
 	free(d->members);
 }

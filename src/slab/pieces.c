@@ -233,6 +233,7 @@ pieces_get(struct slab_device *d, enum backend_kind kind, uint64_t offset_bytes,
 	io->flags = 0;
 	io->offset_bytes = offset_bytes;
 	io->length_bytes = length_bytes;
+	io->posted_ns = 0;
 	io->done = NULL;
 	io->arg = NULL;
 	return io;

@@ -133,6 +133,7 @@ range_backup_next(struct range *r)
 		}
 	}
 	r->backup_op = op;
+	device_posted(d, &r->io);
 	backup_submit(d->backup, &r->backup_op);
 }
 

@@ -86,6 +86,7 @@ fetch_from_backup(struct piece *p, uint32_t run)
 		.length_bytes = (uint64_t)__builtin_popcount(run) << PAGE_SHIFT,
 		.done = fetch_backup_done_cb,
 	};
+	device_posted(p->dev, &p->io);
 	backup_submit(p->dev->backup, &p->backup_op);
 }
 

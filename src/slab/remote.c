@@ -453,6 +453,15 @@ remote_map(struct remote *r, uint32_t slab, uint32_t generation)
 	return true;
 }
 
+/* From when it was handed over, at the end of the turn that posted it. */
+static void
+op_timed(struct piece *p)
+{
+	struct histogram *times = &p->remote->times[p->remote_op.kind == TP_OP_WRITE ? 1 : 0];
+
+	histogram_add(times, p->posted_ns != 0 ? device_now(p->dev) - p->posted_ns : 0);
+}
+
 static void
 op_done_cb(struct tp_op *op, int status)
 {
@@ -477,6 +486,8 @@ op_done_cb(struct tp_op *op, int status)
 		remote_fail(p->remote, status, "remote memory cannot be reached");
 	else
 		health_sign(r);
+	if (status == 0)
+		op_timed(p);
 	if (p->is_reading || p->io.kind == BACKEND_READ)
 		read_remote_done(p, status);
 	else
@@ -500,6 +511,7 @@ remote_post(struct piece *p, enum tp_op_kind kind, uint32_t mask)
 	p->generation = home.generation;
 	p->remote_busy = true;
 	p->posted_ns = 0;
+	device_posted(d, &p->io);
 	list_add_tail(&r->ops, &p->remote_node);
 	remote_touch(r);
 	slab_op_begins(p, kind);

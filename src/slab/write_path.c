@@ -171,6 +171,7 @@ backup_start(struct piece *p)
 		.length_bytes = (uint64_t)p->n_pages * PAGE_BYTES,
 		.done = backup_done_cb,
 	};
+	device_posted(p->dev, &p->io);
 	backup_submit(p->dev->backup, &p->backup_op);
 }
 

@@ -78,6 +78,12 @@ event_cb(void *arg, enum slab_event_level level, const char *text)
 		fprintf(stderr, "event %d: %s\n", level, text);
 }
 
+static uint64_t
+now_cb(void *arg)
+{
+	return world_now(arg);
+}
+
 static void
 resume_cb(void *arg)
 {
@@ -143,6 +149,7 @@ world_new(const struct world_config *config)
 		.max_portals = config->max_portals,
 		.leave_timeout_ns = 2 * NSEC_PER_SEC,
 		.entropy = entropy_cb,
+		.now = now_cb,
 		.event = event_cb,
 		.arg = w,
 	};
