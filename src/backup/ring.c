@@ -248,6 +248,15 @@ wait_on(struct ring *ring, struct list *l, struct backup_op *op)
 }
 
 static void
+op_ended(struct ring *ring, struct backup_op *op, int status)
+{
+	if (status == 0)
+		histogram_add(&ring->times[op->kind],
+			      turn_clock_now(ring->clock) - op->submitted_ns);
+	op->done(op, status);
+}
+
+static void
 complete(struct ring *ring, struct backup_op *op, int32_t res)
 {
 	enum op_step step;
@@ -270,7 +279,7 @@ complete(struct ring *ring, struct backup_op *op, int32_t res)
 		ring->retries = 0;
 	switch (step) {
 	case OP_STEP_DONE:
-		op->done(op, status);
+		op_ended(ring, op, status);
 		break;
 	case OP_STEP_CONTINUE:
 		wait_on(ring, &ring->queue, op);
@@ -395,14 +404,15 @@ register_area(struct ring *ring)
 }
 
 int
-ring_open(struct ring *ring, struct ev_loop *loop, struct backup_target *target, void *area,
-	  size_t area_bytes, uint32_t depth)
+ring_open(struct ring *ring, struct ev_loop *loop, struct turn_clock *clock,
+	  struct backup_target *target, void *area, size_t area_bytes, uint32_t depth)
 {
 	int r;
 
 	memset(ring, 0, sizeof(*ring));
 	ring->loop = loop;
 	ring->target = target;
+	ring->clock = clock;
 	ring->area = area;
 	ring->area_bytes = area ? area_bytes : 0;
 	ring->depth = depth;
@@ -458,6 +468,7 @@ ring_submit(struct ring *ring, struct backup_op *op)
 	       (op->length_bytes > 0 && op->offset_bytes < ring->target->size_bytes &&
 		op->length_bytes <= ring->target->size_bytes - op->offset_bytes));
 	op->transferred_bytes = 0;
+	op->submitted_ns = turn_clock_now(ring->clock);
 	if (is_refused(ring, op)) {
 		ring->waiting++;
 		refuse_later(ring, op);

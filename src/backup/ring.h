@@ -23,14 +23,17 @@
 #include <stdint.h>
 
 #include "backup/target.h"
+#include "common/histogram.h"
 #include "common/list.h"
 #include "loop/defer.h"
+#include "loop/turn_clock.h"
 #include "slab/backup.h"
 
 struct ring {
 	struct io_uring uring;
 	struct ev_loop *loop;
 	struct backup_target *target;
+	struct turn_clock *clock;
 	char *area;
 	size_t area_bytes;
 	bool is_registered;
@@ -48,6 +51,8 @@ struct ring {
 	struct list delayed; /* until the retry timer */
 	struct list refused; /* to be answered with -EOPNOTSUPP by the defer */
 
+	struct histogram times[BACKUP_OP_KINDS]; /* from submit to done, without an error */
+
 	ev_prepare flush_watcher;
 	ev_check reap_watcher;
 	ev_io wake_watcher;
@@ -55,9 +60,9 @@ struct ring {
 	struct defer refuse_defer;
 };
 
-/* @target is borrowed until close; embedded: the ring does not move.  Logs. */
-int ring_open(struct ring *ring, struct ev_loop *loop, struct backup_target *target, void *area,
-	      size_t area_bytes, uint32_t depth);
+/* @target and @clock are borrowed until close; embedded: the ring does not move.  Logs. */
+int ring_open(struct ring *ring, struct ev_loop *loop, struct turn_clock *clock,
+	      struct backup_target *target, void *area, size_t area_bytes, uint32_t depth);
 /* Nothing in flight or waiting (asserted). */
 void ring_close(struct ring *ring);
 void ring_submit(struct ring *ring, struct backup_op *op);

@@ -46,7 +46,7 @@ uring_backup_open(struct ev_loop *loop, const struct uring_backup_config *config
 	struct uring_backup *ub;
 	int r;
 
-	assert(loop && config && config->path && ret_backup);
+	assert(loop && config && config->path && config->clock && ret_backup);
 	if (config->size_bytes == 0 || config->size_bytes % PAGE_BYTES != 0 ||
 	    config->size_bytes > INT64_MAX || config->depth == 0 ||
 	    config->depth > URING_BACKUP_DEPTH_MAX)
@@ -62,7 +62,7 @@ uring_backup_open(struct ev_loop *loop, const struct uring_backup_config *config
 	r = config->is_filled ? target_fill(&ub->target) : 0;
 	if (r < 0)
 		goto err_target;
-	r = ring_open(&ub->ring, loop, &ub->target, config->area, config->area_bytes,
+	r = ring_open(&ub->ring, loop, config->clock, &ub->target, config->area, config->area_bytes,
 		      config->depth);
 	if (r < 0)
 		goto err_target;
@@ -95,6 +95,7 @@ uring_backup_info(const struct uring_backup *ub, struct uring_backup_info *ret_i
 		.can_zero = ub->target.can_zero,
 		.in_flight = ub->ring.in_flight,
 		.waiting = ub->ring.waiting,
+		.times = ub->ring.times,
 	};
 }
 

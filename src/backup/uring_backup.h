@@ -14,15 +14,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/histogram.h"
 #include "slab/backup.h"
 
 #define URING_BACKUP_DEPTH_MAX 4096u
 
+struct turn_clock;
 struct uring_backup;
 
 struct uring_backup_config {
-	const char *path;    /* copied */
-	uint64_t size_bytes; /* of the device: non-zero multiple of PAGE_BYTES */
+	const char *path;	  /* copied */
+	struct turn_clock *clock; /* started; borrowed until close */
+	uint64_t size_bytes;	  /* of the device: non-zero multiple of PAGE_BYTES */
 	/* The memory that op->buf points into, page aligned, borrowed until close;
 	 * registered with the kernel when RLIMIT_MEMLOCK allows it.  NULL and 0: none. */
 	void *area;
@@ -41,6 +44,8 @@ struct uring_backup_info {
 	bool can_zero;
 	uint32_t in_flight; /* operations in the kernel now */
 	uint32_t waiting;   /* submitted, above the depth */
+	/* How long operations took, by enum backup_op_kind; borrowed until close. */
+	const struct histogram *times;
 };
 
 /*

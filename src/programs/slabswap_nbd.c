@@ -31,6 +31,7 @@
 #include "loop/loop_reserve.h"
 #include "loop/notify.h"
 #include "loop/signals.h"
+#include "loop/turn_clock.h"
 #include "nbd_server/server.h"
 #include "nbd_server/server_config_file.h"
 #include "programs/doctor.h"
@@ -56,6 +57,7 @@ struct app {
 	struct swap_safety safety;
 	struct realtime realtime;
 	struct ev_loop *loop;
+	struct turn_clock clock;
 	struct transports transports;
 	struct portals portals;
 	struct reload reload;
@@ -115,9 +117,20 @@ status_cb(void *arg, char *buf, size_t size)
 }
 
 static uint64_t
+now_cb(void *arg)
+{
+	struct app *app = arg;
+
+	return turn_clock_now(&app->clock);
+}
+
+static uint64_t
 advance_cb(void *core, uint64_t now_ns)
 {
-	return slab_device_advance(core, now_ns);
+	struct app *app = core;
+
+	turn_clock_set(&app->clock, now_ns);
+	return slab_device_advance(app->device, now_ns);
 }
 
 static void
@@ -231,6 +244,7 @@ device_configure(struct app *app, struct slab_device_config *dc)
 		.leave_timeout_ns = c->leave_timeout_ms * NSEC_PER_MSEC,
 		.entropy = entropy_cb,
 		.event = device_event_cb,
+		.now = now_cb,
 		.arg = app,
 	};
 	entropy_cb(NULL, dc->client_id, sizeof(dc->client_id));
@@ -283,6 +297,7 @@ device_open(struct app *app)
 	dc.arena = app->arena;
 	bc = (struct uring_backup_config){
 		.path = app->config.backup_path,
+		.clock = &app->clock,
 		.size_bytes = app->config.size_bytes,
 		.area = app->arena,
 		.area_bytes = app->arena_bytes,
@@ -318,6 +333,7 @@ nbd_open(struct app *app)
 		.description = app->config.description,
 		.max_connections = app->config.max_connections,
 		.hold_bytes_max = hold_bytes(&app->config),
+		.clock = &app->clock,
 	};
 	int first_fd, n_fds, r;
 
@@ -379,6 +395,7 @@ app_close(struct app *app)
 	portals_fini(&app->portals);
 	if (app->arena)
 		(void)munmap(app->arena, app->arena_bytes);
+	turn_clock_stop(&app->clock);
 	explicit_bzero(&app->config.psk, sizeof(app->config.psk));
 	ev_loop_destroy(app->loop);
 }
@@ -414,6 +431,7 @@ app_run(struct app *app)
 	app->loop = loop_new(&app->config);
 	if (!app->loop)
 		return EXIT_FAILURE;
+	turn_clock_start(&app->clock, app->loop);
 	app->started_ns = clock_now_ns();
 	app->exit_status = EXIT_FAILURE;
 	signals_start(&app->signals, app->loop, stop_cb, app);
@@ -421,7 +439,7 @@ app_run(struct app *app)
 	if (reload_open(app) == 0 && device_open(app) == 0 && nbd_open(app) == 0 &&
 	    log_open() == 0 && swap_safety_settle(&app->safety) == 0) {
 		app->exit_status = EXIT_SUCCESS;
-		core_driver_start(&app->driver, app->loop, advance_cb, app->device);
+		core_driver_start(&app->driver, app->loop, advance_cb, app);
 		if (app->config.realtime == SERVER_REALTIME_AUTO)
 			realtime_start(
 				&app->realtime, app->loop,

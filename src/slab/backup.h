@@ -24,6 +24,7 @@ enum backup_op_kind {
 	BACKUP_OP_DISCARD, /* give the space back; the bytes then read as anything */
 	BACKUP_OP_ZERO,	   /* the bytes read as zeros from done() on; space kept or not */
 };
+#define BACKUP_OP_KINDS (BACKUP_OP_ZERO + 1)
 
 struct backup_op;
 /* Exactly once per submit.  @status: 0, -EIO, -ENOSPC, -EOPNOTSUPP (DISCARD and
@@ -40,7 +41,8 @@ struct backup_op {
 	backup_op_done_fn *done;
 
 	struct list node;	    /* the implementation's queue */
-	uint64_t transferred_bytes; /* the implementation's */
+	uint64_t transferred_bytes; /* the implementation's, as the next */
+	uint64_t submitted_ns;
 };
 
 struct backup;

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "fixture.h"
+#include "loop/turn_clock.h"
 
 #define MIB (1024u * 1024u)
 #define DEPTH 32u
@@ -24,6 +25,7 @@ struct places {
 	char dir[FIXTURE_PATH_BYTES];
 	char file[FIXTURE_PATH_BYTES];
 	struct ev_loop *loop;
+	struct turn_clock clock;
 };
 
 static int
@@ -35,6 +37,7 @@ setup(void **state)
 	fixture_join(places.file, places.dir, "swap0.img");
 	places.loop = ev_loop_new(EVFLAG_AUTO);
 	assert_non_null(places.loop);
+	turn_clock_start(&places.clock, places.loop);
 	*state = &places;
 	return 0;
 }
@@ -44,6 +47,7 @@ teardown(void **state)
 {
 	struct places *p = *state;
 
+	turn_clock_stop(&p->clock);
 	ev_loop_destroy(p->loop);
 	fixture_dir_remove(p->dir);
 	return 0;
@@ -54,6 +58,7 @@ open_backup(struct places *p, const char *path, uint64_t size_bytes, void *area,
 {
 	struct uring_backup_config config = {
 		.path = path,
+		.clock = &p->clock,
 		.size_bytes = size_bytes,
 		.area = area,
 		.area_bytes = area_bytes,
@@ -479,7 +484,8 @@ no_uring_child(void *arg)
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};
 	struct sock_fprog program = {sizeof(filter) / sizeof(filter[0]), filter};
-	struct uring_backup_config config = {.path = p->file, .size_bytes = MIB, .depth = 1};
+	struct uring_backup_config config = {
+		.path = p->file, .clock = &p->clock, .size_bytes = MIB, .depth = 1};
 	struct uring_backup *ub;
 	const char *line;
 	int r;
@@ -510,13 +516,41 @@ bad_config__is_refused(void **state)
 	struct uring_backup *ub;
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		struct uring_backup_config config = {
-			.path = p->file, .size_bytes = bad[i].size_bytes, .depth = bad[i].depth};
+		struct uring_backup_config config = {.path = p->file,
+						     .clock = &p->clock,
+						     .size_bytes = bad[i].size_bytes,
+						     .depth = bad[i].depth};
 
 		assert_int_equal(uring_backup_open(p->loop, &config, &ub), -EINVAL);
 	}
 	assert_int_equal(access(p->file, F_OK), -1);
 	assert_null(uring_backup_close(NULL));
+}
+
+/* What succeeds counts once, also in pieces; what fails says nothing of how long it takes. */
+static void
+times__by_kind(void **state)
+{
+	struct places *p = *state;
+	char *buf = fixture_memory(BLOCK_BYTES);
+	struct uring_backup *ub = open_backup(p, p->file, MIB, buf, BLOCK_BYTES);
+	struct backup *b = uring_backup_as_backup(ub);
+	struct uring_backup_info info;
+
+	uring_backup_info(ub, &info);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(fixture_do(p->loop, b, BACKUP_OP_WRITE, buf, 0, BLOCK_BYTES), 0);
+	assert_int_equal(fixture_do(p->loop, b, BACKUP_OP_READ, buf, 0, BLOCK_BYTES), 0);
+	assert_int_equal(fixture_do(p->loop, b, BACKUP_OP_SYNC, NULL, 0, 0), 0);
+	assert_int_equal(truncate(p->file, 0), 0);
+	assert_int_equal(fixture_do(p->loop, b, BACKUP_OP_READ, buf, 0, BLOCK_BYTES), -EIO);
+	assert_int_equal(info.times[BACKUP_OP_WRITE].count, 3);
+	assert_int_equal(info.times[BACKUP_OP_READ].count, 1);
+	assert_int_equal(info.times[BACKUP_OP_SYNC].count, 1);
+	assert_int_equal(info.times[BACKUP_OP_ZERO].count, 0);
+	assert_in_range(info.times[BACKUP_OP_WRITE].max_ns, 1, 60 * NSEC_PER_SEC);
+	uring_backup_close(ub);
+	fixture_memory_free(buf, BLOCK_BYTES);
 }
 
 int
@@ -534,6 +568,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(full__is_reported_and_ends, setup, teardown),
 		cmocka_unit_test_setup_teardown(memlock__falls_back_with_a_line, setup, teardown),
 		cmocka_unit_test_setup_teardown(no_uring__is_said, setup, teardown),
+		cmocka_unit_test_setup_teardown(times__by_kind, setup, teardown),
 		cmocka_unit_test_setup_teardown(bad_config__is_refused, setup, teardown),
 	};
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "fixture.h"
+#include "loop/turn_clock.h"
 
 #define MIB (1024u * 1024u)
 
@@ -67,6 +68,7 @@ struct places {
 	char dir[FIXTURE_PATH_BYTES];
 	char file[FIXTURE_PATH_BYTES];
 	struct ev_loop *loop;
+	struct turn_clock clock;
 	struct uring_backup *ub;
 	struct backup *b;
 	char *buf;
@@ -76,6 +78,7 @@ static void
 reopen(struct places *p)
 {
 	struct uring_backup_config config = {.path = p->file,
+					     .clock = &p->clock,
 					     .size_bytes = 16 * MIB,
 					     .area = p->buf,
 					     .area_bytes = BLOCK_BYTES,
@@ -95,6 +98,7 @@ setup(void **state)
 	fixture_dir(places.dir);
 	fixture_join(places.file, places.dir, "swap0.img");
 	places.loop = ev_loop_new(EVFLAG_AUTO);
+	turn_clock_start(&places.clock, places.loop);
 	places.buf = fixture_memory(BLOCK_BYTES);
 	places.ub = NULL;
 	reopen(&places);
@@ -108,6 +112,7 @@ teardown(void **state)
 	struct places *p = *state;
 
 	uring_backup_close(p->ub);
+	turn_clock_stop(&p->clock);
 	ev_loop_destroy(p->loop);
 	fixture_memory_free(p->buf, BLOCK_BYTES);
 	fixture_dir_remove(p->dir);
@@ -275,7 +280,8 @@ discard_command_unknown__punches(void **state)
 {
 	struct places *p = *state;
 	char path[FIXTURE_PATH_BYTES], backing[FIXTURE_PATH_BYTES];
-	struct uring_backup_config config = {.path = path, .size_bytes = MIB, .depth = 4};
+	struct uring_backup_config config = {
+		.path = path, .clock = &p->clock, .size_bytes = MIB, .depth = 4};
 	struct uring_backup_info info;
 	struct uring_backup *ub;
 	int fd;
