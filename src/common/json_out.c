@@ -65,6 +65,12 @@ json_out_end(struct json_out *j)
 	return j->is_cut ? 0 : j->used;
 }
 
+size_t
+json_out_room(const struct json_out *j)
+{
+	return j->is_cut ? 0 : j->size - j->used;
+}
+
 void
 json_out_string(struct json_out *j, const char *key, const char *value)
 {

@@ -24,6 +24,8 @@ struct json_out {
 void json_out_begin(struct json_out *j, char *buf, size_t size);
 /* Ends it with a newline.  Returns the length without NUL, 0 when the document was cut. */
 size_t json_out_end(struct json_out *j);
+/* Bytes that are left. */
+size_t json_out_room(const struct json_out *j);
 
 /* @key NULL: an element of an array. */
 void json_out_string(struct json_out *j, const char *key, const char *value);

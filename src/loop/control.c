@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "loop/control.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -27,12 +28,18 @@ struct control_client {
 	size_t sent_bytes;
 };
 
+struct control_command {
+	const char *name;
+	control_answer_fn *answer;
+};
+
 struct control {
 	struct ev_loop *loop;
 	ev_io io;
 	int fd;
 	char path[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
-	control_status_fn *status;
+	struct control_command commands[CONTROL_COMMANDS_MAX];
+	unsigned n_commands;
 	void *arg;
 	struct control_client clients[CONTROL_CLIENTS_MAX];
 };
@@ -68,12 +75,14 @@ client_answer(struct control_client *cl)
 {
 	struct control *c = cl->control;
 
-	if (strcmp(cl->line, "status") == 0)
-		cl->reply_bytes = c->status(c->arg, cl->reply, CONTROL_REPLY_BYTES);
+	for (unsigned i = 0; i < c->n_commands; i++)
+		if (strcmp(cl->line, c->commands[i].name) == 0)
+			cl->reply_bytes =
+				c->commands[i].answer(c->arg, cl->reply, CONTROL_REPLY_BYTES);
 	if (cl->reply_bytes == 0)
-		cl->reply_bytes = (size_t)snprintf(cl->reply, CONTROL_REPLY_BYTES,
-						   "{\"error\":\"unknown command or document too "
-						   "large; known: status\"}\n");
+		cl->reply_bytes =
+			(size_t)snprintf(cl->reply, CONTROL_REPLY_BYTES,
+					 "{\"error\":\"unknown command or document too large\"}\n");
 	ev_io_stop(c->loop, &cl->io);
 	ev_io_set(&cl->io, cl->fd, EV_WRITE);
 	ev_io_start(c->loop, &cl->io);
@@ -154,8 +163,15 @@ accept_cb(struct ev_loop *loop, ev_io *w, int revents)
 	ev_timer_start(loop, &cl->timer);
 }
 
+void
+control_add(struct control *c, const char *name, control_answer_fn *answer)
+{
+	assert(c->n_commands < CONTROL_COMMANDS_MAX);
+	c->commands[c->n_commands++] = (struct control_command){name, answer};
+}
+
 int
-control_new(struct ev_loop *loop, const char *path, control_status_fn *status, void *arg,
+control_new(struct ev_loop *loop, const char *path, control_answer_fn *status, void *arg,
 	    struct control **ret_control)
 {
 	struct control *c = calloc(1, sizeof(*c));
@@ -164,7 +180,7 @@ control_new(struct ev_loop *loop, const char *path, control_status_fn *status, v
 	if (!c)
 		return r;
 	c->loop = loop;
-	c->status = status;
+	control_add(c, "status", status);
 	c->arg = arg;
 	c->fd = -1;
 	for (unsigned i = 0; i < CONTROL_CLIENTS_MAX; i++) {

@@ -36,6 +36,7 @@
 #include "nbd_server/server_config_file.h"
 #include "programs/doctor.h"
 #include "programs/host_needs.h"
+#include "programs/latency_report.h"
 #include "programs/portals.h"
 #include "programs/realtime.h"
 #include "programs/reload.h"
@@ -99,11 +100,10 @@ entropy_cb(void *arg, void *buf, uint32_t length_bytes)
 	}
 }
 
-static size_t
-status_cb(void *arg, char *buf, size_t size)
+static struct status_source
+status_source_of(const struct app *app)
 {
-	const struct app *app = arg;
-	const struct status_source source = {
+	return (struct status_source){
 		.config = &app->config,
 		.device = app->device,
 		.nbd = app->nbd,
@@ -112,8 +112,22 @@ status_cb(void *arg, char *buf, size_t size)
 		.dns = app->portals.dns,
 		.uptime_ns = clock_now_ns() - app->started_ns,
 	};
+}
+
+static size_t
+status_cb(void *arg, char *buf, size_t size)
+{
+	const struct status_source source = status_source_of(arg);
 
 	return status_report_write(&source, buf, size);
+}
+
+static size_t
+latency_cb(void *arg, char *buf, size_t size)
+{
+	const struct status_source source = status_source_of(arg);
+
+	return latency_report_table(&source, buf, size);
 }
 
 static uint64_t
@@ -355,7 +369,10 @@ nbd_open(struct app *app)
 	}
 	if (app->config.control[0] == '\0')
 		return 0;
-	return control_new(app->loop, app->config.control, status_cb, app, &app->control);
+	r = control_new(app->loop, app->config.control, status_cb, app, &app->control);
+	if (r == 0)
+		control_add(app->control, "latency", latency_cb);
+	return r;
 }
 
 static int

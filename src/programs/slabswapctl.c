@@ -19,14 +19,18 @@
 #define TIMEOUT_MS_MAX 600000u
 
 #define EXIT_USAGE 2
+/* How the answer to what a program does not know begins. */
+#define ERROR_ANSWER "{\"error\":"
 
 static void
 usage_print(FILE *out)
 {
 	(void)fprintf(out,
-		      "usage: slabswapctl [-t MS] status SOCKET\n"
+		      "usage: slabswapctl [-t MS] status|latency SOCKET\n"
 		      "\n"
 		      "  status SOCKET      print the state of the program behind SOCKET, as JSON\n"
+		      "  latency SOCKET     print where the time of a device's requests goes, as a "
+		      "table\n"
 		      "  -t, --timeout MS   give up after so many milliseconds (default %u)\n"
 		      "  -h, --help         print this\n"
 		      "  -V, --version      print the version\n"
@@ -117,7 +121,14 @@ request_send(int fd, const char *command, uint64_t deadline_ms)
 	return 0;
 }
 
-/* Copies the answer to standard output.  -ENODATA: there was none. */
+static bool
+is_refusal(const char *answer, size_t length)
+{
+	return length >= strlen(ERROR_ANSWER) &&
+	       memcmp(answer, ERROR_ANSWER, strlen(ERROR_ANSWER)) == 0;
+}
+
+/* Copies the answer to standard output.  -ENODATA: there was none, -EOPNOTSUPP: an error instead. */
 static int
 answer_copy(int fd, uint64_t deadline_ms)
 {
@@ -138,6 +149,8 @@ answer_copy(int fd, uint64_t deadline_ms)
 				continue;
 			return -errno;
 		}
+		if (is_empty && is_refusal(buf, (size_t)n))
+			return -EOPNOTSUPP;
 		is_empty = false;
 		if (fwrite(buf, 1, (size_t)n, stdout) != (size_t)n)
 			return -EIO;
@@ -209,9 +222,9 @@ main(int argc, char **argv)
 	argv += optind;
 	if (argc < 1)
 		return usage_error("command missing", NULL);
-	if (strcmp(argv[0], "status") != 0)
+	if (strcmp(argv[0], "status") != 0 && strcmp(argv[0], "latency") != 0)
 		return usage_error("unknown command", argv[0]);
 	if (argc != 2)
-		return usage_error("status takes one SOCKET", NULL);
+		return usage_error("one SOCKET is needed behind it", argv[0]);
 	return ask(argv[1], argv[0], timeout_ms) < 0 ? 1 : 0;
 }

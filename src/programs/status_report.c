@@ -10,6 +10,7 @@
 #include "nbd_server/server.h"
 #include "nbd_server/server_config_file.h"
 #include "programs/dns_names.h"
+#include "programs/latency_report.h"
 #include "programs/realtime.h"
 #include "slab/device.h"
 
@@ -225,5 +226,6 @@ status_report_write(const struct status_source *source, char *buf, size_t size)
 	backup_write(&j, source->backup);
 	nbd_write(&j, source->nbd);
 	realtime_write(&j, source->realtime);
+	latency_report_json(&j, source);
 	return json_out_end(&j);
 }

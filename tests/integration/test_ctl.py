@@ -84,6 +84,13 @@ def test_silent_program(t):
     assert 0.2 <= time.monotonic() - started < 5
 
 
+def test_unknown_to_the_program(t):
+    daemon = device.Daemon(t)
+    result = slabswapctl("latency", daemon.control)
+    check_error(result, 1, daemon.control, "latency", "Operation not supported")
+    assert result.stdout == ""
+
+
 def test_half_an_answer(t):
     """A program that stops in the middle is an error, not a short answer."""
     done = threading.Event()
@@ -145,7 +152,7 @@ def test_every_field_is_explained(t):
         text = next(section for section in sections if section.startswith(title))
         bold = " ".join(re.findall(r"^\.R?BR? (.*)", text, re.MULTILINE))
         bold = set(re.findall(r"\w+", re.sub(r'"[^"]*"', "", bold)))
-        fields = members(status) | ({"name"} if "dns" in status else {"connection", "device", "slabs"})
+        fields = members(status) | ({"name", "portal"} if "dns" in status else {"connection", "device", "slabs"})
         assert fields == bold, f"not explained: {fields - bold}; not there: {bold - fields}"
 
 
@@ -178,8 +185,66 @@ def test_counters_of_the_control_plane(t):
     server.no_errors()
 
 
+STAGES = ("queued", "posted", "completed", "answered")
+
+
+def check_times(times, count, text):
+    """@times is what @count values can be."""
+    order = [times[f"{name}_ns"] for name in ("p50", "p90", "p99", "p999", "max")]
+    assert times["count"] == count and order == sorted(order), (text, times)
+    if count:
+        # The clock's own resolution is below that; a request that takes half a minute has failed long before.
+        assert order[0] / 1.05 - 32 <= times["max_ns"] < 30e9 and times["mean_ns"] <= times["max_ns"], (text, times)
+
+
+def test_latency(t):
+    """Every request counts once in each stage, the stages are its time, and the table has the same."""
+    daemon = device.Daemon(t)
+    server = device.Device(t, portals=[daemon.portal], limits={"probe_ms": 0})
+    server.wait_up()
+    handle = device.connect(server.uri)
+    for times in server.status()["latency"].values():
+        assert isinstance(times, list) or all(one["count"] == 0 for one in times.values()), times
+    handle.pwrite(bytes(device.PAGE), 0)
+    harness.wait_for(lambda: server.status()["slabs"]["mapped"] == 1, "the slab is mapped")
+    for i in range(20):
+        handle.pwrite(os.urandom(device.PAGE), i * device.PAGE)
+    handle.flush()  # else reads may find what they want in the buffers of these
+    for i in range(30):
+        handle.pread(device.PAGE, i * device.PAGE)
+    handle.trim(device.MIB, device.MIB)
+    handle.zero(device.PAGE, 2 * device.MIB)
+    # Its reply is sent before it is counted.
+    harness.wait_for(lambda: server.status()["latency"]["trim"]["total"]["count"] == 2, "the last one is counted")
+    status = server.no_errors()
+    latency = status["latency"]
+    assert status["nbd"]["reads"] == 30 and status["nbd"]["writes"] == 21, status["nbd"]
+    for kind, count in (("read", 30), ("write", 21), ("flush", 1), ("trim", 2)):
+        for stage in (*STAGES, "total"):
+            check_times(latency[kind][stage], count, (kind, stage))
+        total = latency[kind]["total"]["mean_ns"]
+        parts = sum(latency[kind][stage]["mean_ns"] for stage in STAGES)
+        assert abs(total - parts) <= len(STAGES) and total > 0, latency[kind]
+    assert [d["portal"] for d in latency["daemons"]] == [daemon.portal], latency["daemons"]
+    check_times(latency["daemons"][0]["write"], status["pages"]["written_remote"] + status["pages"]["promoted"], "daemon")
+    check_times(latency["daemons"][0]["read"], status["pages"]["read_remote"], "daemon")
+    assert latency["daemons"][0]["read"]["p50_ns"] > 0, latency["daemons"]
+    check_times(latency["backup"]["write"], status["pages"]["written_backup"], "backup")
+    assert latency["backup"]["sync"]["count"] >= 1 and latency["backup"]["write"]["p50_ns"] > 0, latency["backup"]
+    result = slabswapctl("latency", server.control)
+    assert result.returncode == 0 and not result.stderr, result
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert rows[0] == ["us", "count", "mean", "p50", "p90", "p99", "p99.9", "max"], rows
+    assert [row for row in rows if len(row) < 8][-1] == ["daemon", daemon.portal], rows
+    first = rows.index(["read"]) + 1
+    for row, stage in zip(rows[first:], (*STAGES, "total")):
+        times = latency["read"][stage]
+        columns = [times[f"{name}_ns"] / 1000 for name in ("mean", "p50", "p90", "p99", "p999", "max")]
+        assert row[:2] == [stage, "30"] and row[2:] == [f"{us:.1f}" for us in columns], (row, times)
+
+
 def test_usage(_):
-    for arguments in ([], ["nosuch"], ["status"], ["status", "a", "b"], ["-t", "0", "status", "a"],
+    for arguments in ([], ["nosuch"], ["status"], ["status", "a", "b"], ["latency"], ["-t", "0", "status", "a"],
                       ["-t", "x", "status", "a"], ["-t", "600001", "status", "a"]):
         check_error(slabswapctl(*arguments), 2)
     assert slabswapctl("--nosuch").returncode == 2

@@ -137,6 +137,32 @@ status__long_document_to_a_slow_reader(void **state)
 	free(buf);
 }
 
+static size_t
+other_cb(void *arg, char *buf, size_t size)
+{
+	struct world *w = arg;
+
+	assert_int_equal(size, CONTROL_REPLY_BYTES);
+	memset(buf, 'y', w->document_bytes + 1);
+	return w->document_bytes + 1;
+}
+
+static void
+command__another(void **state)
+{
+	struct world *w = *state;
+	char buf[64];
+	int fd = dial(w);
+
+	control_add(w->control, "other", other_cb);
+	say(fd, "other\n");
+	assert_int_equal(answer(w, fd, buf, sizeof(buf)), 4);
+	assert_memory_equal(buf, "yyyy", 4);
+	fd = dial(w);
+	say(fd, "status\n");
+	assert_int_equal(answer(w, fd, buf, sizeof(buf)), 3);
+}
+
 static void
 assert_error_answer(struct world *w, const char *line)
 {
@@ -252,9 +278,10 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(status__is_answered),	    TEST(status__long_document_to_a_slow_reader),
-		TEST(command__unknown_or_too_long), TEST(client__goes_away_early),
-		TEST(client__more_than_places),	    TEST(path__mode_and_neighbours),
+		TEST(status__is_answered),	 TEST(status__long_document_to_a_slow_reader),
+		TEST(command__another),		 TEST(command__unknown_or_too_long),
+		TEST(client__goes_away_early),	 TEST(client__more_than_places),
+		TEST(path__mode_and_neighbours),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
