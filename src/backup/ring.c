@@ -16,6 +16,7 @@
 #include "backup/op_step.h"
 #include "common/log.h"
 #include "common/page.h"
+#include "common/probe.h"
 
 /* Linux 6.12: discard a block device without a thread of the kernel waiting for it. */
 #define RING_BLOCK_CMD_DISCARD _IO(0x12, 0)
@@ -204,20 +205,27 @@ retry_cb(struct ev_loop *loop, ev_timer *w, int revents)
 }
 
 static void
+op_ended(struct ring *ring, struct backup_op *op, int status)
+{
+	PROBE3(backup_completed, op, op->kind, status);
+	if (status == 0)
+		histogram_add(&ring->times[op->kind],
+			      turn_clock_now(ring->clock) - op->submitted_ns);
+	op->done(op, status);
+}
+
+static void
 refuse_cb(void *arg)
 {
 	struct ring *ring = arg;
 	struct list *node;
 
 	for (unsigned int i = 0; i < REFUSALS_PER_TURN; i++) {
-		struct backup_op *op;
-
 		node = list_pop_head(&ring->refused);
 		if (!node)
 			return;
 		ring->waiting--;
-		op = container_of(node, struct backup_op, node);
-		op->done(op, -EOPNOTSUPP);
+		op_ended(ring, container_of(node, struct backup_op, node), -EOPNOTSUPP);
 	}
 	defer_start(&ring->refuse_defer);
 }
@@ -245,15 +253,6 @@ wait_on(struct ring *ring, struct list *l, struct backup_op *op)
 {
 	ring->waiting++;
 	list_add_tail(l, &op->node);
-}
-
-static void
-op_ended(struct ring *ring, struct backup_op *op, int status)
-{
-	if (status == 0)
-		histogram_add(&ring->times[op->kind],
-			      turn_clock_now(ring->clock) - op->submitted_ns);
-	op->done(op, status);
 }
 
 static void
@@ -469,6 +468,7 @@ ring_submit(struct ring *ring, struct backup_op *op)
 		op->length_bytes <= ring->target->size_bytes - op->offset_bytes));
 	op->transferred_bytes = 0;
 	op->submitted_ns = turn_clock_now(ring->clock);
+	PROBE4(backup_submitted, op, op->kind, op->offset_bytes, op->length_bytes);
 	if (is_refused(ring, op)) {
 		ring->waiting++;
 		refuse_later(ring, op);

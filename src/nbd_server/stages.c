@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "nbd_server/stages.h"
 
+#include "common/probe.h"
 #include "nbd_server/conn.h"
 
 static uint64_t
@@ -31,14 +32,19 @@ kind_of(const struct nbds_request *req)
 void
 nbds_stages_received(struct nbds_request *req)
 {
+	const struct nbdp_request *rq = &req->rq;
+
 	req->stamps.received_ns = req->conn->input_ns;
+	PROBE5(nbd_received, req, rq->command, rq->offset_bytes, rq->length_bytes, rq->cookie);
 }
 
 void
 nbds_stages_queued(struct nbds_request *req)
 {
-	if (req->stamps.queued_ns == 0)
-		req->stamps.queued_ns = now_ns(req);
+	if (req->stamps.queued_ns != 0)
+		return;
+	req->stamps.queued_ns = now_ns(req);
+	PROBE2(nbd_queued, req, req->rq.command);
 }
 
 void
@@ -49,6 +55,7 @@ nbds_stages_completed(struct nbds_request *req, const struct backend_io *io)
 	s->completed_ns = now_ns(req);
 	if (io->posted_ns > s->posted_ns)
 		s->posted_ns = io->posted_ns;
+	PROBE4(nbd_completed, req, req->rq.command, io->offset_bytes, io->length_bytes);
 }
 
 void
@@ -59,6 +66,7 @@ nbds_stages_answered(struct nbds_request *req)
 	const uint64_t answered_ns = now_ns(req);
 	struct histogram *times;
 
+	PROBE4(nbd_answered, req, req->rq.command, req->error, answered_ns - s->received_ns);
 	if (kind == NBDS_STAGE_KINDS || s->completed_ns == 0)
 		return;
 	/* The last piece of a long one may be submitted when others are posted already, and all of

@@ -32,6 +32,7 @@
 #include "common/histogram.h"
 #include "common/list.h"
 #include "common/page.h"
+#include "common/probe.h"
 #include "common/rng.h"
 #include "nbd_server/backend.h"
 #include "slab/activity.h"

@@ -478,6 +478,7 @@ op_done_cb(struct tp_op *op, int status)
 	}
 	list_del(&p->remote_node);
 	p->remote_busy = false;
+	PROBE4(remote_completed, op, r->index, op->kind, status);
 	remote_touch(r);
 	slab_op_ended(p);
 	if (status == -ECANCELED)
@@ -526,6 +527,10 @@ remote_post(struct piece *p, enum tp_op_kind kind, uint32_t mask)
 	};
 	if (kind == TP_OP_READ)
 		hedge_posted(p);
+	PROBE5(remote_posted, &p->remote_op, r->index, kind,
+	       ((uint64_t)p->order.block << BLOCK_SHIFT) +
+		       ((uint64_t)__builtin_ctz(mask) << PAGE_SHIFT),
+	       p->remote_op.length_bytes);
 	tp_post(r->conn, &p->remote_op);
 }
 

@@ -226,10 +226,11 @@ def test_latency(t):
         parts = sum(latency[kind][stage]["mean_ns"] for stage in STAGES)
         assert abs(total - parts) <= len(STAGES) and total > 0, latency[kind]
     assert [d["portal"] for d in latency["daemons"]] == [daemon.portal], latency["daemons"]
-    check_times(latency["daemons"][0]["write"], status["pages"]["written_remote"] + status["pages"]["promoted"], "daemon")
-    check_times(latency["daemons"][0]["read"], status["pages"]["read_remote"], "daemon")
-    assert latency["daemons"][0]["read"]["p50_ns"] > 0, latency["daemons"]
-    check_times(latency["backup"]["write"], status["pages"]["written_backup"], "backup")
+    pages, remote = status["pages"], latency["daemons"][0]
+    check_times(remote["write"], pages["written_remote"] + pages["promoted"] + pages["refilled"], "daemon")
+    check_times(remote["read"], pages["read_remote"], "daemon")
+    assert remote["read"]["p50_ns"] > 0, remote
+    check_times(latency["backup"]["write"], pages["written_backup"], "backup")
     assert latency["backup"]["sync"]["count"] >= 1 and latency["backup"]["write"]["p50_ns"] > 0, latency["backup"]
     result = slabswapctl("latency", server.control)
     assert result.returncode == 0 and not result.stderr, result
