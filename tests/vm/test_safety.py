@@ -26,7 +26,7 @@ HOG = "--size 320M --rounds 1 --threads 4"
 HUNG_SECONDS = 30
 # What still moves then, and has found no mismatch, is not going to hang: it is "moves", and as good.
 ROW_SECONDS = 90
-QUICK_SECONDS = 50
+QUICK_SECONDS = 25
 SAMPLE_SECONDS = 0.25
 CONSOLE_SECONDS = 10
 DEFAULTS = "default"
