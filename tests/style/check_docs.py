@@ -190,7 +190,7 @@ def check_evidence(root, text):
 def check_evidence_can_fail(root):
     good = read(root, "docs/infiniswap.md")
     for old, new in (("average__is_the_papers", "average__is_not"), ("| S9 |", "| S99 |"), ("test_psk`", "test_ps`"),
-                     ("::d6__", "::d7__"), ("`bench/nbd`", "`bench/ndb`")):
+                     ("::d6__", "::d7__"), ("`bench/run`", "`bench/rnu`")):
         if old not in good or not list(check_evidence(root, good.replace(old, new))):
             yield f"check_evidence does not see {new} instead of {old}"
 
