@@ -18,6 +18,7 @@
  *   membership.c  which daemons there are: joining, leaving
  *   health.c      how a daemon that is up is doing; probes of its memory
  *   hedge.c       reads that a daemon is slow to answer
+ *   throttle.c    answers that are held back while the backup is behind
  *   repair.c      degraded pages and backup retries
  *   evict.c       giving a slab back to its daemon
  *   migrate.c     moving it to another one instead
@@ -49,6 +50,7 @@
 #include "slab/page_order.h"
 #include "slab/placement.h"
 #include "slab/remote_queue.h"
+#include "slab/throttle.h"
 #include "transport/transport.h"
 #include "wire/ctl.h"
 
@@ -122,6 +124,7 @@ struct piece {
 	bool is_reading; /* in the read phase */
 	bool is_started; /* WRITE: past waiting and fetching */
 	bool is_answered;
+	bool is_answer_held; /* ... but nobody knows yet; see throttle.h */
 	bool is_main_done;
 	bool is_kept;	       /* WRITE: counted in n_kept */
 	bool has_remote;       /* WRITE: its remote copy was completed, in p->generation */
@@ -298,10 +301,12 @@ struct slab_device {
 	struct list done_pieces; /* to answer */
 	struct list done_ranges;
 	struct list done_flushes;
-	struct list unsafe;    /* writes not on the backup, and flushes, in order */
-	uint32_t n_unsafe;     /* writes among them */
-	uint64_t unsafe_place; /* the newest */
-	struct list retry;     /* pieces whose backup write failed and that have no other copy */
+	struct list held_answers; /* pieces that will be among done_pieces; throttle.c's */
+	bool is_throttled;	  /* there were some at the last advance */
+	struct list unsafe;	  /* writes not on the backup, and flushes, in order */
+	uint32_t n_unsafe;	  /* writes among them */
+	uint64_t unsafe_place;	  /* the newest */
+	struct list retry;	  /* pieces whose backup write failed and that have no other copy */
 	uint32_t n_kept; /* writes that left the order of flushes without being on the backup */
 	struct list evicting; /* slab_evict.node */
 	struct migration migrations[MIGRATIONS_MAX];

@@ -229,6 +229,7 @@ slab_device_new(const struct slab_device_config *config, struct backup *backup,
 	list_init(&d->done_pieces);
 	list_init(&d->done_ranges);
 	list_init(&d->done_flushes);
+	list_init(&d->held_answers);
 	list_init(&d->unsafe);
 	list_init(&d->retry);
 	list_init(&d->evicting);
@@ -354,9 +355,9 @@ may_resume(const struct slab_device *d)
 static bool
 has_work(const struct slab_device *d)
 {
-	return may_resume(d) || d->placements.is_due || !list_is_empty(&d->ready) ||
-	       !list_is_empty(&d->done_pieces) || !list_is_empty(&d->done_ranges) ||
-	       !list_is_empty(&d->done_flushes);
+	return may_resume(d) || throttle_is_due(d) || d->placements.is_due ||
+	       !list_is_empty(&d->ready) || !list_is_empty(&d->done_pieces) ||
+	       !list_is_empty(&d->done_ranges) || !list_is_empty(&d->done_flushes);
 }
 
 static void
@@ -427,6 +428,7 @@ slab_device_advance(struct slab_device *d, uint64_t now_ns)
 	uint32_t budget = ADVANCE_BUDGET;
 	uint64_t next_ns, other_ns;
 
+	throttle_advance(d, now_ns);
 	d->now_ns = now_ns;
 	run_ready(d, &budget);
 	give_answers(d, &budget);

@@ -106,6 +106,8 @@ struct slab_device_stats {
 	uint64_t pages_migrated; /* copied from the old to the new home of a slab on the move */
 	uint64_t pages_trimmed;
 	uint64_t pages_zeroed;
+	uint64_t answers_held;	 /* of writes, since the backup is behind (ack = remote) */
+	uint64_t backup_wait_ns; /* during which any was */
 	uint64_t backup_writes_superseded; /* dropped: the page was written again meanwhile */
 	uint64_t read_errors;		   /* answered with an error: no copy could be reached */
 	uint64_t write_errors;

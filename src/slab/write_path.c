@@ -5,7 +5,7 @@
  * Happy path of a write to a mapped slab:
  *   write_submit -> (its turn) both bits cleared, remote WRITE posted -> backup
  *   write started when earlier writes of the page are on the backup -> remote
- *   complete: remote bit, main done, answer (ack = remote) -> backup complete:
+ *   complete: remote bit, main done, answer (ack = remote; throttle.h) -> backup complete:
  *   backup bit, answer (ack = both) -> buffer free.
  * To a slab that is unmapped or on its way back, or whose daemon is slow to answer (ack =
  * remote): backup only.  A part of a page: the page is fetched first.  When the backup
@@ -101,6 +101,7 @@ write_end(struct piece *p)
 	p->backup = WRITE_BACKUP_ENDED;
 	piece_arena_write(p)->seq = 0;
 	slab_write_safe(p);
+	throttle_release(p);
 	list_del(&p->retry_node);
 	d->n_kept -= p->is_kept ? 1 : 0;
 	p->is_kept = false;
@@ -116,6 +117,7 @@ write_set_kept(struct piece *p)
 	d->n_kept += p->is_kept ? 0 : 1;
 	d->stats.writes_kept_total += p->is_kept ? 0 : 1;
 	p->is_kept = true;
+	throttle_release(p);
 	/* Last: it may start a flush, which has to see the count. */
 	unsafe_remove(d, &p->unsafe);
 }
@@ -372,7 +374,7 @@ write_progress(struct piece *p)
 		write_backup_failed(p);
 	} else if (!p->is_answered && has_remote(p) && !is_fua &&
 		   p->dev->config.ack == SLAB_ACK_REMOTE) {
-		piece_answer(p, 0);
+		throttle_answer(p);
 	}
 	piece_free_if_idle(p);
 }

@@ -207,6 +207,7 @@ see(struct sim_device_host *dh)
 	sights[SIGHT_NEW_HOME_LOST] += s.migrations_failed;
 	sights[SIGHT_REFILLED] += s.pages_refilled;
 	sights[SIGHT_SUSPECT] += s.suspicions;
+	sights[SIGHT_HELD] += s.answers_held;
 }
 
 static void

@@ -72,6 +72,7 @@ sight_name(enum sight_kind kind)
 		[SIGHT_REFILLED] = "pages-refilled",
 		[SIGHT_SUSPECT] = "suspect",
 		[SIGHT_LEFT] = "drained-and-left",
+		[SIGHT_HELD] = "answer-held",
 	};
 
 	return names[kind];

@@ -79,6 +79,7 @@ enum sight_kind {
 	SIGHT_REFILLED,
 	SIGHT_SUSPECT,
 	SIGHT_LEFT, /* a removed daemon gave all of its slabs back */
+	SIGHT_HELD, /* an answer, since the backup is behind */
 	SIGHT_KINDS,
 };
 
