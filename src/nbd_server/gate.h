@@ -5,6 +5,9 @@
  * When backend_get() has nothing, whoever asked waits in a FIFO over all
  * connections, and whoever asks later waits behind it: a READ that needs 256
  * buffers is not overtaken for ever by those that need one.
+ *
+ * READs have a FIFO of their own, as they have buffers of their own: what writes
+ * wait for may be a slow disk, which is nothing to a READ.
  */
 #ifndef NBD_SERVER_GATE_H
 #define NBD_SERVER_GATE_H
@@ -19,11 +22,16 @@ struct nbds_waiter {
 	void (*run)(struct nbds_waiter *w);
 };
 
+struct nbds_fifo {
+	struct list waiters;
+	bool is_starved; /* get() gave NULL since this turn began */
+};
+
 struct nbds_gate {
 	struct backend *be;
-	struct list waiters;
+	struct nbds_fifo reads;
+	struct nbds_fifo others;
 	struct nbds_waiter *turn; /* the one whose run() is on the stack; may pass the others */
-	bool is_starved;	  /* get() gave NULL since this turn began */
 	struct defer kick;
 };
 

@@ -6,7 +6,7 @@
  * Failure modes: a held READ answers any failure with an error; a streamed one
  * does so until its first data left, later with an error chunk (structured) or, since
  * a simple reply has no way to say it, by closing the connection.
- * Deadlock: only the first in the gate's FIFO holds buffers while it waits for more.
+ * Deadlock: only the first in the gate's FIFO of READs holds buffers while it waits for more.
  * A simple stream keeps other replies back, so it starts when none holds a buffer.
  */
 #include "nbd_server/read.h"

@@ -13,6 +13,7 @@ struct fake {
 	struct backend be;
 	struct backend_io io;
 	uint32_t available;
+	uint32_t available_for_others;
 	void (*resume)(void *arg);
 	void *resume_arg;
 };
@@ -20,6 +21,7 @@ struct fake {
 struct client {
 	struct nbds_waiter waiter;
 	struct nbds_gate *gate;
+	enum backend_kind kind;
 	uint32_t wants;
 	uint32_t got;
 	char name;
@@ -39,12 +41,13 @@ fake_get(struct backend *be, enum backend_kind kind, uint64_t offset_bytes, uint
 {
 	struct fake *fake = container_of(be, struct fake, be);
 
-	(void)kind;
+	uint32_t *available = kind == BACKEND_READ ? &fake->available : &fake->available_for_others;
+
 	(void)offset_bytes;
 	(void)length_bytes;
-	if (!fake->available)
+	if (!*available)
 		return NULL;
-	fake->available--;
+	--*available;
 	return &fake->io;
 }
 
@@ -65,7 +68,7 @@ ask(struct nbds_waiter *w)
 	struct client *client = container_of(w, struct client, waiter);
 
 	while (client->got < client->wants) {
-		if (!nbds_gate_get(client->gate, w, BACKEND_READ, 0, PAGE_BYTES))
+		if (!nbds_gate_get(client->gate, w, client->kind, 0, PAGE_BYTES))
 			return;
 		client->got++;
 		client->trace[strlen(client->trace)] = client->name;
@@ -78,6 +81,7 @@ client_init(struct fixture *f, struct client *client, char name, uint32_t wants)
 	list_init(&client->waiter.node);
 	client->waiter.run = ask;
 	client->gate = &f->gate;
+	client->kind = BACKEND_READ;
 	client->wants = wants;
 	client->got = 0;
 	client->name = name;
@@ -201,6 +205,55 @@ yield__queues_behind_the_others(void **state)
 	assert_string_equal(f->trace, "ab");
 }
 
+static void
+read__does_not_wait_behind_writes(void **state)
+{
+	struct fixture *f = *state;
+
+	f->a.kind = BACKEND_WRITE;
+	f->b.kind = BACKEND_TRIM;
+	ask(&f->a.waiter);
+	ask(&f->b.waiter);
+	f->fake.available = 1;
+	ask(&f->c.waiter);
+	assert_string_equal(f->trace, "c");
+	f->fake.available_for_others = 2;
+	give(f, 0);
+	assert_string_equal(f->trace, "cab");
+}
+
+static void
+write__does_not_wait_behind_reads(void **state)
+{
+	struct fixture *f = *state;
+
+	f->b.kind = BACKEND_WRITE;
+	f->c.kind = BACKEND_WRITE;
+	ask(&f->a.waiter);
+	ask(&f->b.waiter);
+	ask(&f->c.waiter);
+	f->fake.available_for_others = 1;
+	give(f, 0);
+	assert_string_equal(f->trace, "b");
+	f->fake.available_for_others = 1;
+	give(f, 1);
+	assert_string_equal(f->trace, "bac");
+}
+
+static void
+leave__a_read_does_not_hold_up_writes(void **state)
+{
+	struct fixture *f = *state;
+
+	f->b.kind = BACKEND_WRITE;
+	ask(&f->a.waiter);
+	ask(&f->b.waiter);
+	f->fake.available_for_others = 1;
+	nbds_gate_leave(&f->gate, &f->a.waiter);
+	ev_run(f->loop, EVRUN_NOWAIT);
+	assert_string_equal(f->trace, "b");
+}
+
 int
 main(void)
 {
@@ -211,6 +264,10 @@ main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(leave__the_next_one_is_tried, setup, teardown),
 		cmocka_unit_test_setup_teardown(yield__queues_behind_the_others, setup, teardown),
+		cmocka_unit_test_setup_teardown(read__does_not_wait_behind_writes, setup, teardown),
+		cmocka_unit_test_setup_teardown(write__does_not_wait_behind_reads, setup, teardown),
+		cmocka_unit_test_setup_teardown(leave__a_read_does_not_hold_up_writes, setup,
+						teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
