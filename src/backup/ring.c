@@ -37,6 +37,14 @@ is_range(const struct backup_op *op)
 	return op->kind == BACKUP_OP_DISCARD || op->kind == BACKUP_OP_ZERO;
 }
 
+static struct ring_lane *
+lane_of(struct ring *ring, const struct backup_op *op)
+{
+	if (is_range(op))
+		return &ring->ranges;
+	return op->kind == BACKUP_OP_READ ? &ring->reads : &ring->writes;
+}
+
 static bool
 is_refused(const struct ring *ring, const struct backup_op *op)
 {
@@ -131,8 +139,7 @@ push_op(struct ring *ring, struct backup_op *op)
 	assert(sqe && ring->in_flight < ring->depth);
 	prep_op(ring, sqe, op);
 	ring->in_flight++;
-	if (is_range(op))
-		ring->ranges_in_flight++;
+	lane_of(ring, op)->in_flight++;
 }
 
 static void
@@ -143,12 +150,12 @@ refuse_later(struct ring *ring, struct backup_op *op)
 }
 
 static void
-fill_ring(struct ring *ring)
+fill_from(struct ring *ring, struct ring_lane *lane)
 {
 	struct list *node;
 
-	while (ring->ranges_in_flight < ring->ranges_max && ring->in_flight < ring->depth &&
-	       (node = list_pop_head(&ring->ranges))) {
+	while (lane->in_flight < lane->credit && ring->in_flight < ring->depth &&
+	       (node = list_pop_head(&lane->queue))) {
 		struct backup_op *op = container_of(node, struct backup_op, node);
 
 		if (is_refused(ring, op)) {
@@ -158,10 +165,14 @@ fill_ring(struct ring *ring)
 			push_op(ring, op);
 		}
 	}
-	while (ring->in_flight < ring->depth && (node = list_pop_head(&ring->queue))) {
-		ring->waiting--;
-		push_op(ring, container_of(node, struct backup_op, node));
-	}
+}
+
+static void
+fill_ring(struct ring *ring)
+{
+	fill_from(ring, &ring->ranges);
+	fill_from(ring, &ring->reads);
+	fill_from(ring, &ring->writes);
 }
 
 static void
@@ -197,11 +208,14 @@ static void
 retry_cb(struct ev_loop *loop, ev_timer *w, int revents)
 {
 	struct ring *ring = container_of(w, struct ring, retry_timer);
+	struct list *node;
 
 	(void)revents;
 	/* The flush watcher of the next turn does the rest. */
 	ev_timer_stop(loop, w);
-	list_splice_tail(&ring->queue, &ring->delayed);
+	while ((node = list_pop_head(&ring->delayed)))
+		list_add_tail(&lane_of(ring, container_of(node, struct backup_op, node))->queue,
+			      node);
 }
 
 static void
@@ -262,12 +276,10 @@ complete(struct ring *ring, struct backup_op *op, int32_t res)
 	int status = 0;
 
 	ring->in_flight--;
-	if (is_range(op)) {
-		ring->ranges_in_flight--;
-		if (res == -EOPNOTSUPP && learn_unsupported(ring, op)) {
-			wait_on(ring, &ring->ranges, op);
-			return;
-		}
+	lane_of(ring, op)->in_flight--;
+	if (is_range(op) && res == -EOPNOTSUPP && learn_unsupported(ring, op)) {
+		wait_on(ring, &ring->ranges.queue, op);
+		return;
 	}
 	step = op_step(op, res, &status);
 	if (step == OP_STEP_RETRY && ++ring->retries > RETRIES_MAX) {
@@ -281,7 +293,7 @@ complete(struct ring *ring, struct backup_op *op, int32_t res)
 		op_ended(ring, op, status);
 		break;
 	case OP_STEP_CONTINUE:
-		wait_on(ring, &ring->queue, op);
+		wait_on(ring, &lane_of(ring, op)->queue, op);
 		break;
 	case OP_STEP_RETRY:
 		wait_on(ring, &ring->delayed, op);
@@ -402,6 +414,21 @@ register_area(struct ring *ring)
 			 ring->target->path, ring->area_bytes, strerror(-r));
 }
 
+static void
+lanes_init(struct ring *ring)
+{
+	const uint32_t quarter = ring->depth / 4;
+
+	list_init(&ring->ranges.queue);
+	list_init(&ring->reads.queue);
+	list_init(&ring->writes.queue);
+	ring->ranges.credit = quarter < RANGES_IN_FLIGHT_MAX ? quarter : RANGES_IN_FLIGHT_MAX;
+	if (ring->ranges.credit == 0)
+		ring->ranges.credit = 1;
+	ring->reads.credit = ring->depth - quarter;
+	ring->writes.credit = ring->depth - quarter;
+}
+
 int
 ring_open(struct ring *ring, struct ev_loop *loop, struct turn_clock *clock,
 	  struct backup_target *target, void *area, size_t area_bytes, uint32_t depth)
@@ -415,12 +442,8 @@ ring_open(struct ring *ring, struct ev_loop *loop, struct turn_clock *clock,
 	ring->area = area;
 	ring->area_bytes = area ? area_bytes : 0;
 	ring->depth = depth;
-	ring->ranges_max = depth / 4 < RANGES_IN_FLIGHT_MAX ? depth / 4 : RANGES_IN_FLIGHT_MAX;
-	if (ring->ranges_max == 0)
-		ring->ranges_max = 1;
 	ring->has_discard_cmd = target->is_block_device;
-	list_init(&ring->queue);
-	list_init(&ring->ranges);
+	lanes_init(ring);
 	list_init(&ring->delayed);
 	list_init(&ring->refused);
 	r = create_uring(ring);
@@ -473,6 +496,6 @@ ring_submit(struct ring *ring, struct backup_op *op)
 		ring->waiting++;
 		refuse_later(ring, op);
 	} else {
-		wait_on(ring, is_range(op) ? &ring->ranges : &ring->queue, op);
+		wait_on(ring, &lane_of(ring, op)->queue, op);
 	}
 }

@@ -29,6 +29,13 @@
 #include "loop/turn_clock.h"
 #include "slab/backup.h"
 
+/* Ops of one kind: none may take the whole ring. */
+struct ring_lane {
+	struct list queue; /* above the credit or the depth, or new in this turn */
+	uint32_t in_flight;
+	uint32_t credit;
+};
+
 struct ring {
 	struct io_uring uring;
 	struct ev_loop *loop;
@@ -40,16 +47,16 @@ struct ring {
 	bool has_discard_cmd; /* block device: try the discard command before punching */
 	bool submit_failing;  /* said so */
 	uint32_t depth;
-	uint32_t ranges_max;
-	uint32_t in_flight;	   /* in the ring, ranges included */
-	uint32_t ranges_in_flight; /* DISCARD and ZERO */
-	uint32_t waiting;	   /* on the four lists */
-	uint32_t retries;	   /* since the last success */
+	uint32_t in_flight; /* in the ring, of all lanes */
+	uint32_t waiting;   /* on the lanes and the two lists */
+	uint32_t retries;   /* since the last success */
 
-	struct list queue;   /* READ, WRITE, SYNC above the depth or new in this turn */
-	struct list ranges;  /* DISCARD, ZERO: apart, so that a long trim holds up nobody */
-	struct list delayed; /* until the retry timer */
-	struct list refused; /* to be answered with -EOPNOTSUPP by the defer */
+	/* In this order they get what is left of the depth. */
+	struct ring_lane ranges; /* DISCARD, ZERO: few, so that a long trim holds up nobody */
+	struct ring_lane reads;	 /* somebody waits for each ... */
+	struct ring_lane writes; /* WRITE, SYNC: ... and of these there may be any number */
+	struct list delayed;	 /* until the retry timer */
+	struct list refused;	 /* to be answered with -EOPNOTSUPP by the defer */
 
 	struct histogram times[BACKUP_OP_KINDS]; /* from submit to done, without an error */
 

@@ -21,6 +21,7 @@ static struct {
 	unsigned int result_failures;
 	int result;
 	unsigned int seen; /* completions */
+	bool is_stuck;	   /* none is shown */
 } faults;
 
 int __real_io_uring_queue_init(unsigned entries, struct io_uring *ring, unsigned flags);
@@ -54,7 +55,7 @@ __wrap_io_uring_submit(struct io_uring *ring)
 unsigned
 __wrap_io_uring_peek_batch_cqe(struct io_uring *ring, struct io_uring_cqe **cqes, unsigned count)
 {
-	unsigned n = __real_io_uring_peek_batch_cqe(ring, cqes, count);
+	unsigned n = faults.is_stuck ? 0 : __real_io_uring_peek_batch_cqe(ring, cqes, count);
 
 	faults.seen += n;
 	for (unsigned i = 0; i < n && faults.result_failures > 0; i++) {
@@ -332,6 +333,80 @@ ranges__leave_room_for_transfers(void **state)
 		fixture_run_until(p->loop, &fops[i].done, 1);
 }
 
+static void
+submit_pages(struct places *p, struct fixture_op *fops, unsigned int n, enum backup_op_kind kind)
+{
+	for (unsigned int i = 0; i < n; i++) {
+		fops[i] = (struct fixture_op){.op = {.kind = kind,
+						     .buf = p->buf,
+						     .offset_bytes = (uint64_t)i * PAGE_BYTES,
+						     .length_bytes = PAGE_BYTES,
+						     .done = fixture_op_done}};
+		backup_submit(p->b, &fops[i].op);
+	}
+	(void)ev_run(p->loop, EVRUN_NOWAIT);
+}
+
+/* Of the depth of 16. */
+static void
+in_flight_is(struct places *p, uint32_t in_flight, uint32_t waiting)
+{
+	struct uring_backup_info info;
+
+	uring_backup_info(p->ub, &info);
+	assert_int_equal(info.in_flight, in_flight);
+	assert_int_equal(info.waiting, waiting);
+}
+
+/* However many of one kind there are, the others go on. */
+static void
+one_kind_leaves_room_for_another(struct places *p, enum backup_op_kind many,
+				 enum backup_op_kind few)
+{
+	struct fixture_op crowd[40], others[5];
+
+	faults.is_stuck = true;
+	submit_pages(p, crowd, 40, many);
+	in_flight_is(p, 12, 28);
+	submit_pages(p, others, 5, few);
+	in_flight_is(p, 16, 29);
+	faults.is_stuck = false;
+	for (unsigned int i = 0; i < 5; i++)
+		fixture_run_until(p->loop, &others[i].done, 1);
+	for (unsigned int i = 0; i < 40; i++)
+		fixture_run_until(p->loop, &crowd[i].done, 1);
+	in_flight_is(p, 0, 0);
+}
+
+static void
+writes__leave_room_for_reads(void **state)
+{
+	one_kind_leaves_room_for_another(*state, BACKUP_OP_WRITE, BACKUP_OP_READ);
+}
+
+static void
+reads__leave_room_for_writes(void **state)
+{
+	one_kind_leaves_room_for_another(*state, BACKUP_OP_READ, BACKUP_OP_WRITE);
+}
+
+static void
+reads__go_before_queued_writes(void **state)
+{
+	struct places *p = *state;
+	struct fixture_op writes[200], reads[40];
+
+	faults.is_stuck = true;
+	submit_pages(p, writes, 200, BACKUP_OP_WRITE);
+	submit_pages(p, reads, 40, BACKUP_OP_READ);
+	faults.is_stuck = false;
+	for (unsigned int i = 0; i < 40; i++)
+		fixture_run_until(p->loop, &reads[i].done, 1);
+	assert_int_equal(writes[199].done, 0);
+	for (unsigned int i = 0; i < 200; i++)
+		fixture_run_until(p->loop, &writes[i].done, 1);
+}
+
 int
 main(void)
 {
@@ -347,6 +422,9 @@ main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(discard_command_unknown__punches, setup, teardown),
 		cmocka_unit_test_setup_teardown(ranges__leave_room_for_transfers, setup, teardown),
+		cmocka_unit_test_setup_teardown(writes__leave_room_for_reads, setup, teardown),
+		cmocka_unit_test_setup_teardown(reads__leave_room_for_writes, setup, teardown),
+		cmocka_unit_test_setup_teardown(reads__go_before_queued_writes, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
