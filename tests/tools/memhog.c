@@ -6,6 +6,7 @@
  * page of zeros, another page and an old copy of the right page are all noticed.  Each pass
  * reads all pages in a new random order and, but for the last, rewrites a quarter of them;
  * none with --keep: then the kernel has no reason to write anything out again.
+ * With --unique, only so much of a page is hard to compress, as in the pages of real programs.
  * Several threads share a pass, as those of a real program: one page fault at a time is slow.
  * For a soak it goes on until a time is over and says every few seconds how far it is: who
  * watches it from outside a machine that hangs has nothing else to see that by.
@@ -37,6 +38,7 @@ struct hog {
 	uint64_t *memory;
 	uint64_t pages;
 	uint64_t seed;
+	size_t unique_words; /* at the start of a page; the others are like the last of them */
 	unsigned rounds;
 	unsigned threads;
 	bool frees;
@@ -136,14 +138,23 @@ last_written_before(const struct hog *hog, uint64_t page, unsigned round)
 	return 0;
 }
 
+/* From word @i to the next. */
+static uint64_t
+word_step(const struct hog *hog, size_t i)
+{
+	return i < hog->unique_words ? WORD_STEP : 0;
+}
+
 static void
 write_page(struct hog *hog, uint64_t page, unsigned round)
 {
 	uint64_t *word = page_at(hog, page);
 	uint64_t value = first_word(hog, page, round);
 
-	for (size_t i = 0; i < PAGE_WORDS; i++, value += WORD_STEP)
+	for (size_t i = 0; i < PAGE_WORDS; i++) {
 		word[i] = value;
+		value += word_step(hog, i);
+	}
 }
 
 static int
@@ -153,8 +164,10 @@ page_holds(const struct hog *hog, uint64_t page, unsigned round)
 	uint64_t value = first_word(hog, page, round);
 	uint64_t difference = 0;
 
-	for (size_t i = 0; i < PAGE_WORDS; i++, value += WORD_STEP)
+	for (size_t i = 0; i < PAGE_WORDS; i++) {
 		difference |= word[i] ^ value;
+		value += word_step(hog, i);
+	}
 	return difference == 0;
 }
 
@@ -321,11 +334,12 @@ static void
 usage(void)
 {
 	fputs("usage: memhog --size BYTES[K|M|G] [--rounds N | --seconds N] [--threads N]\n"
-	      "              [--free] [--keep] [--seed N]\n"
+	      "              [--free] [--keep] [--seed N] [--unique PERCENT]\n"
 	      "Writes a pattern over BYTES of memory, then reads it back N times (default 2),\n"
 	      "or until N seconds are over, then in the middle of a pass, with N threads (default\n"
 	      "1), and with --free frees a page after its last check. With --keep it rewrites "
 	      "none.\n"
+	      "With --unique only so much of each page (default 100 %) is hard to compress.\n"
 	      "Exit status: 0 every page was right, 1 some were not, 2 it could not run.\n",
 	      stderr);
 	exit(2);
@@ -354,12 +368,17 @@ static void
 parse_options(struct hog *hog, int argc, char **argv)
 {
 	static const struct option options[] = {
-		{"size", required_argument, NULL, 's'},	   {"rounds", required_argument, NULL, 'r'},
-		{"threads", required_argument, NULL, 't'}, {"free", no_argument, NULL, 'f'},
-		{"keep", no_argument, NULL, 'k'},	   {"seed", required_argument, NULL, 'e'},
-		{"seconds", required_argument, NULL, 'd'}, {NULL, 0, NULL, 0},
+		{"size", required_argument, NULL, 's'},
+		{"rounds", required_argument, NULL, 'r'},
+		{"threads", required_argument, NULL, 't'},
+		{"free", no_argument, NULL, 'f'},
+		{"keep", no_argument, NULL, 'k'},
+		{"seed", required_argument, NULL, 'e'},
+		{"seconds", required_argument, NULL, 'd'},
+		{"unique", required_argument, NULL, 'u'},
+		{NULL, 0, NULL, 0},
 	};
-	uint64_t rounds = 2, threads = 1, seconds = 0;
+	uint64_t rounds = 2, threads = 1, seconds = 0, unique = 100;
 	int option;
 
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -385,13 +404,17 @@ parse_options(struct hog *hog, int argc, char **argv)
 		case 'd':
 			seconds = parse_number(optarg, "");
 			break;
+		case 'u':
+			unique = parse_number(optarg, "");
+			break;
 		default:
 			usage();
 		}
 	}
 	if (optind != argc || hog->pages == 0 || rounds == 0 || rounds > MAX_ROUNDS ||
-	    threads == 0 || threads > MAX_THREADS)
+	    threads == 0 || threads > MAX_THREADS || unique > 100)
 		usage();
+	hog->unique_words = PAGE_WORDS * unique / 100;
 	hog->threads = (unsigned)threads;
 	hog->rounds = seconds == 0 ? (unsigned)rounds : UINT_MAX;
 	hog->end_ns = seconds == 0 ? 0 : now_ns() + seconds * NSEC_PER_SEC;

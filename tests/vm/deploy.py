@@ -29,7 +29,7 @@ class Program:
         self._name = name
         self._control = control
         self._job = None
-        self._ini = f"/run/slabswap/{name}.ini"
+        self._ini = control.replace(".ctl", ".ini")
         self.prefix = ""  # of the command line
         guest.run(f"mkdir -p /run/slabswap && cat >{self._ini} <<'END'\n{ini}END")
 
@@ -100,13 +100,12 @@ max = {mib}M
 
 
 class Server(Program):
-    socket = "/run/slabswap/swap0.sock"
-
     def __init__(self, guest, build, mib, backup="/dev/vda", portal="", limits="", backup_keys="",
-                 slab_mib=16, usual_limits=LIMITS, activity=ACTIVITY):
+                 slab_mib=16, usual_limits=LIMITS, activity=ACTIVITY, device="swap0"):
+        self.socket = f"/run/slabswap/{device}.sock"
         super().__init__(guest, build, "slabswap-nbd", f"""\
 [device]
-name = swap0
+name = {device}
 size = {mib}M
 slab_size = {slab_mib}M
 [backup]
@@ -119,19 +118,19 @@ portals = {portal}
 [limits]
 {usual_limits}
 {limits}
-""", "/run/slabswap/swap0.ctl")
+""", f"/run/slabswap/{device}.ctl")
 
     def wait_up(self, timeout=30):
         """Until it has its daemon: before, what is written goes to the backup alone."""
         return self.wait_status(lambda status: status["daemons"][0]["up"], timeout)
 
-    def attach(self):
-        self.guest.run(f"nbd-client -unix {self.socket} /dev/nbd0 -b 4096")
-        self.guest.wait_for("test $(blockdev --getsize64 /dev/nbd0) -gt 0")
+    def attach(self, node="nbd0", options=""):
+        self.guest.run(f"nbd-client -unix {self.socket} /dev/{node} -b 4096 {options}")
+        self.guest.wait_for(f"test $(blockdev --getsize64 /dev/{node}) -gt 0")
 
-    def detach(self):
-        self.guest.run("nbd-client -d /dev/nbd0")
-        self.guest.wait_for("! test -e /sys/block/nbd0/pid")
+    def detach(self, node="nbd0"):
+        self.guest.run(f"nbd-client -d /dev/{node}")
+        self.guest.wait_for(f"! test -e /sys/block/{node}/pid")
 
 
 class Hog:

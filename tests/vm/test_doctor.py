@@ -63,7 +63,7 @@ buffers = 8M
 
 
 def doctor(lab, client, prefix=""):
-    status, out = client.run(f"{prefix} {lab.build}/slabswap-nbd -c /run/slabswap/slabswap-nbd.ini --doctor 2>&1",
+    status, out = client.run(f"{prefix} {lab.build}/slabswap-nbd -c /run/slabswap/swap0.ini --doctor 2>&1",
                              check=False)
     print(f"--- {prefix or 'as root'}: exit status {status}\n{out}", flush=True)
     assert status == (1 if re.search(r"^failure ", out, re.MULTILINE) else 0), out
@@ -121,7 +121,7 @@ def test_backup_of_somebody_else(lab):
     check(doctor(lab, client)[1], r"warning  backup's contents: ext4", r" +wipefs -a /dev/vdb")
     client.run("wipefs -q -a /dev/vdb")
     server(lab, client, "rdma:10.99.0.2:9400", "/dev/vdb").guest.run(
-        "sed -i 's/^size = .*/size = 1G/' /run/slabswap/slabswap-nbd.ini")
+        "sed -i 's/^size = .*/size = 1G/' /run/slabswap/swap0.ini")
     check(doctor(lab, client)[1], r"failure  backup's size: /dev/vdb has 512 MiB, the device needs 1024 MiB")
 
 

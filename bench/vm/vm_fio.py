@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: MIT
+"""fio on the kernel's block devices: 4 KiB at random, ours over rxe beside nvme-rdma and nbd over TCP."""
+import json
+
+from vm_devices import NO_BACKUP, NbdTcp, NvmeRdma, Slabswap, SlabswapServer
+from vm_lab import FAILURES, Unavailable, median, needs_programs, number, ratios, reason, rotated, say, table
+
+DONOR_MIB = 768
+CLIENT_MIB = 384
+# Of each device: more than enough for pages at random, and soon written in full.
+DEVICE_MIB = 64
+RUNS, QUICK_RUNS = 5, 1
+SECONDS, QUICK_SECONDS = 1.5, 1
+RAMP_SECONDS = 0.3
+# name, fio's rw, queue depth
+JOBS = [("read depth 1", "randread", 1), ("read depth 16", "randread", 16),
+        ("write depth 1", "randwrite", 1), ("write depth 16", "randwrite", 16)]
+PERCENTILES = {"p50_us": "50.000000", "p99_us": "99.000000", "p999_us": "99.900000"}
+OURS = "slabswap"
+
+
+def measure(lab):
+    """What print_table() takes: {"jobs": {job: {device: {"iops": [of each run], ...}}}, ...}"""
+    lab.boot(DONOR_MIB, CLIENT_MIB, [DEVICE_MIB])
+    needs_programs(lab.client, "fio")
+    runs = QUICK_RUNS if lab.is_quick else RUNS
+    seconds = QUICK_SECONDS if lab.is_quick else SECONDS
+    devices, failed = start_all(lab, all_devices())
+    jobs = {job[0]: {device.name: {} for device in devices} for job in JOBS}
+    for run in range(runs):
+        for device in rotated(devices, run):
+            say(f"fio, run {run + 1} of {runs}: {device.name}")
+            for job, numbers in fio(lab.client, device.path, seconds).items():
+                for key, value in numbers.items():
+                    jobs[job][device.name].setdefault(key, []).append(value)
+    return {"device_mib": DEVICE_MIB, "runs": runs, "seconds": seconds, "jobs": jobs, "failed": failed,
+            "status": {device.name: device.status() for device in devices if device.status()}}
+
+
+def all_devices():
+    """The first is ours; the others are in the order of the table."""
+    plain = SlabswapServer(NO_BACKUP)
+    backed = SlabswapServer("/dev/vda", device="swap1", daemon_of=plain)
+    return [Slabswap(OURS, plain), Slabswap(f"{OURS}, 4 connections", plain, node="nbd1", connections=4),
+            Slabswap(f"{OURS}, backup on a disk", backed, node="nbd2"),
+            NvmeRdma("nvme-rdma to nvmet-rdma"), NbdTcp("nbd-client over TCP to nbdkit", "nbd3")]
+
+
+def start_all(lab, devices):
+    """All at the same time, so that they can be visited in turn: (those that run, {name: why not})."""
+    running, failed = [], {}
+    for device in devices:
+        try:
+            device.start(lab, DEVICE_MIB)
+            # Reads are to find data.
+            lab.client.run(f"fio --name=fill --filename={device.path} --ioengine=libaio --direct=1 --rw=write "
+                           "--bs=128k --iodepth=4 --output=/dev/null", timeout=60)
+            running.append(device)
+        except (Unavailable, *FAILURES) as error:
+            failed[device.name] = reason(error)
+    return running, failed
+
+
+def fio(guest, path, seconds):
+    """All jobs, one after the other: {job: {number: value}}"""
+    jobs = " ".join(f"--stonewall --name='{name}' --rw={rw} --iodepth={depth}" for name, rw, depth in JOBS)
+    _, out = guest.run(
+        f"fio --output-format=json --filename={path} --ioengine=libaio --direct=1 --bs=4k --randrepeat=0 "
+        f"--norandommap --time_based --runtime={round(seconds * 1000)}ms --ramp_time={round(RAMP_SECONDS * 1000)}ms "
+        f"--percentile_list=50:99:99.9 {jobs}", timeout=30 + 10 * seconds)
+    results = {}
+    for job in json.loads(out[out.index("{"):])["jobs"]:
+        side = max(job["read"], job["write"], key=lambda numbers: numbers["total_ios"])
+        percentiles = side["clat_ns"]["percentile"]
+        results[job["jobname"]] = {"iops": side["iops"], **{
+            key: percentiles[name] / 1000 for key, name in PERCENTILES.items()}}
+    return results
+
+
+def tables(result):
+    """Markdown: a table, and what could not run."""
+    rows = []
+    for job, devices in result["jobs"].items():
+        ours = devices.get(OURS, {}).get("iops", [])
+        for name, numbers in devices.items():
+            iops = numbers["iops"]
+            ratio = "" if name == OURS else number(ratios(ours, iops), 2)
+            rows.append((job, name, number(median(iops)), number(min(iops)), number(max(iops)),
+                         *(number(median(numbers[key])) for key in PERCENTILES), ratio))
+    rows += [("all", name, f"not run: {why}", "", "", "", "", "", "") for name, why in result["failed"].items()]
+    return (f"fio, 4 KiB at random on devices of {result['device_mib']} MiB, {result['runs']} runs "
+            f"of {result['seconds']} s a job:\n\n" + table(
+                ("job", "device", "IOPS", "least", "most", "p50 us", "p99 us", "p99.9 us", f"{OURS}/this"), rows, 2))
