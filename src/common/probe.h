@@ -12,6 +12,11 @@
 
 #include <sys/sdt.h>
 
+/* Its macros pass no argument for "...", which pedantic clang tells where they are used. */
+#ifdef __clang__
+#pragma clang diagnostic ignored "-Wgnu-zero-variadic-macro-arguments"
+#endif
+
 #define PROBE2(name, a, b) DTRACE_PROBE2(slabswap, name, a, b)
 #define PROBE3(name, a, b, c) DTRACE_PROBE3(slabswap, name, a, b, c)
 #define PROBE4(name, a, b, c, d) DTRACE_PROBE4(slabswap, name, a, b, c, d)
