@@ -41,17 +41,17 @@ halve(struct histogram *h)
 {
 	for (uint32_t i = 0; i < HISTOGRAM_BUCKETS; i++)
 		h->buckets[i] /= 2;
+	h->zeros /= 2;
 }
 
 void
-histogram_add(struct histogram *h, uint64_t ns)
+histogram_add_time(struct histogram *h, uint64_t ns)
 {
 	uint32_t *bucket = &h->buckets[bucket_of(ns)];
 
 	if (*bucket == UINT32_MAX)
 		halve(h);
 	(*bucket)++;
-	h->count++;
 	h->sum_ns += ns;
 	if (ns > h->max_ns)
 		h->max_ns = ns;
@@ -60,7 +60,7 @@ histogram_add(struct histogram *h, uint64_t ns)
 uint64_t
 histogram_quantile_ns(const struct histogram *h, uint32_t permille)
 {
-	uint64_t total = 0, rank, seen = 0, middle_ns;
+	uint64_t total = h->zeros, rank, seen = h->zeros, middle_ns;
 	uint32_t i;
 
 	assert(permille >= 1 && permille <= 1000);
@@ -69,6 +69,8 @@ histogram_quantile_ns(const struct histogram *h, uint32_t permille)
 	if (total == 0)
 		return 0;
 	rank = (total * permille + 999) / 1000;
+	if (rank <= h->zeros)
+		return 0;
 	for (i = 0; seen + h->buckets[i] < rank; i++)
 		seen += h->buckets[i];
 	if (i == HISTOGRAM_BUCKETS - 1)

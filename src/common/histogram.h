@@ -21,6 +21,7 @@ struct histogram {
 	uint64_t count;
 	uint64_t sum_ns;
 	uint64_t max_ns;
+	uint64_t zeros; /* values of 0, which are in no bucket: most of what did not wait */
 	/* When one is full all are halved: the shape stays, and the newer counts for more. */
 	uint32_t buckets[HISTOGRAM_BUCKETS];
 };
@@ -35,7 +36,19 @@ struct histogram_summary {
 	uint64_t max_ns;
 };
 
-void histogram_add(struct histogram *h, uint64_t ns);
+/* @ns > 0. */
+void histogram_add_time(struct histogram *h, uint64_t ns);
+
+static inline void
+histogram_add(struct histogram *h, uint64_t ns)
+{
+	h->count++;
+	if (ns == 0)
+		h->zeros++;
+	else
+		histogram_add_time(h, ns);
+}
+
 /* The time that @permille of the values do not exceed, 1 to 1000; 0 when empty. */
 uint64_t histogram_quantile_ns(const struct histogram *h, uint32_t permille);
 struct histogram_summary histogram_summarize(const struct histogram *h);

@@ -5,6 +5,7 @@
 #include "common/page.h"
 #include "loop/clock.h"
 #include "loop/defer.h"
+#include "loop/turn_clock.h"
 
 /* The loop's own deadlines are far shorter; this keeps the sum in range. */
 #define TIMER_SECONDS_MAX 3600.0
@@ -30,7 +31,7 @@ static void
 prepare_cb(struct ev_loop *loop, ev_prepare *w, int revents)
 {
 	struct core_driver *cd = container_of(w, struct core_driver, prepare);
-	const uint64_t now_ns = clock_now_ns();
+	const uint64_t now_ns = cd->clock ? turn_clock_now(cd->clock) : clock_now_ns();
 	const uint64_t next_ns = cd->advance(cd->core, now_ns);
 	double seconds;
 
@@ -49,10 +50,11 @@ prepare_cb(struct ev_loop *loop, ev_prepare *w, int revents)
 }
 
 void
-core_driver_start(struct core_driver *cd, struct ev_loop *loop, core_advance_fn *advance,
-		  void *core)
+core_driver_start(struct core_driver *cd, struct ev_loop *loop, struct turn_clock *clock,
+		  core_advance_fn *advance, void *core)
 {
 	cd->loop = loop;
+	cd->clock = clock;
 	cd->advance = advance;
 	cd->core = core;
 	ev_prepare_init(&cd->prepare, prepare_cb);

@@ -15,18 +15,24 @@
 
 typedef uint64_t core_advance_fn(void *core, uint64_t now_ns);
 
+struct turn_clock;
+
 struct core_driver {
 	ev_prepare prepare;
 	ev_timer timer;
 	ev_idle idle;
 	struct ev_loop *loop;
+	struct turn_clock *clock;
 	core_advance_fn *advance;
 	void *core;
 };
 
-/* Starts at once.  @cd stays in place until core_driver_stop(). */
-void core_driver_start(struct core_driver *cd, struct ev_loop *loop, core_advance_fn *advance,
-		       void *core);
+/*
+ * Starts at once.  @cd stays in place until core_driver_stop().
+ * @clock: says what time it is; NULL: the clock is read in each turn.
+ */
+void core_driver_start(struct core_driver *cd, struct ev_loop *loop, struct turn_clock *clock,
+		       core_advance_fn *advance, void *core);
 void core_driver_stop(struct core_driver *cd);
 
 #endif /* LOOP_CORE_DRIVER_H */

@@ -3,9 +3,8 @@
  * turn_clock.h - the time for everything that is measured: read once for many.
  *
  * The clock is read when somebody asks for the first time after the poll.  All that
- * happens then has the same time, until whoever spent some of it says so: the turn of
- * the core (turn_clock_set()), or a system call that has ended (turn_clock_update()).
- * It never goes back.
+ * happens until the next one has the same time, unless whoever spent some of it says so
+ * (turn_clock_update()).  It never goes back.
  */
 #ifndef LOOP_TURN_CLOCK_H
 #define LOOP_TURN_CLOCK_H
@@ -24,12 +23,6 @@ struct turn_clock {
 /* @c stays in place until turn_clock_stop(). */
 void turn_clock_start(struct turn_clock *c, struct ev_loop *loop);
 void turn_clock_stop(struct turn_clock *c);
-
-static inline void
-turn_clock_set(struct turn_clock *c, uint64_t now_ns)
-{
-	c->now_ns = now_ns;
-}
 
 static inline void
 turn_clock_update(struct turn_clock *c)

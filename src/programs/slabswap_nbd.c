@@ -141,10 +141,7 @@ now_cb(void *arg)
 static uint64_t
 advance_cb(void *core, uint64_t now_ns)
 {
-	struct app *app = core;
-
-	turn_clock_set(&app->clock, now_ns);
-	return slab_device_advance(app->device, now_ns);
+	return slab_device_advance(core, now_ns);
 }
 
 static void
@@ -456,7 +453,7 @@ app_run(struct app *app)
 	if (reload_open(app) == 0 && device_open(app) == 0 && nbd_open(app) == 0 &&
 	    log_open() == 0 && swap_safety_settle(&app->safety) == 0) {
 		app->exit_status = EXIT_SUCCESS;
-		core_driver_start(&app->driver, app->loop, advance_cb, app);
+		core_driver_start(&app->driver, app->loop, &app->clock, advance_cb, app->device);
 		if (app->config.realtime == SERVER_REALTIME_AUTO)
 			realtime_start(
 				&app->realtime, app->loop,

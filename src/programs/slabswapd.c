@@ -471,7 +471,7 @@ start(struct app *app)
 		return r;
 	/* Before the pool begins to fill. */
 	start_memory_watch(app);
-	core_driver_start(&app->driver, app->loop, advance_cb, app);
+	core_driver_start(&app->driver, app->loop, NULL, advance_cb, app);
 	app->is_driven = true;
 	r = start_listeners(app);
 	if (r < 0)

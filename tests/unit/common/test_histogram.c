@@ -136,6 +136,21 @@ quantile__random(void **state)
 			     values[(n * permille + 999) / 1000 - 1]);
 }
 
+/* They are values like others. */
+static void
+quantile__zeros(void **state)
+{
+	struct histogram *h = *state;
+
+	for (uint32_t i = 0; i < 1000; i++)
+		histogram_add(h, i < 900 ? 0 : 7000);
+	assert_int_equal(h->count, 1000);
+	assert_int_equal(histogram_quantile_ns(h, 500), 0);
+	assert_int_equal(histogram_quantile_ns(h, 900), 0);
+	assert_close(histogram_quantile_ns(h, 901), 7000);
+	assert_int_equal(histogram_summarize(h).mean_ns, 700);
+}
+
 /* After four billion values of one size: the shape is kept, the number too. */
 static void
 add__full_bucket(void **state)
@@ -150,11 +165,14 @@ add__full_bucket(void **state)
 	for (i = 0; i < HISTOGRAM_BUCKETS; i++)
 		if (h->buckets[i] == 4)
 			h->buckets[i] = UINT32_MAX;
-	h->count = 2 * (uint64_t)UINT32_MAX;
+	h->zeros = UINT32_MAX;
+	h->count = 3 * (uint64_t)UINT32_MAX;
 	histogram_add(h, 1000);
-	assert_int_equal(h->count, 2 * (uint64_t)UINT32_MAX + 1);
-	assert_close(histogram_quantile_ns(h, 499), 1000);
-	assert_close(histogram_quantile_ns(h, 502), 1000000);
+	assert_int_equal(h->count, 3 * (uint64_t)UINT32_MAX + 1);
+	assert_int_equal(histogram_quantile_ns(h, 332), 0);
+	assert_close(histogram_quantile_ns(h, 335), 1000);
+	assert_close(histogram_quantile_ns(h, 665), 1000);
+	assert_close(histogram_quantile_ns(h, 668), 1000000);
 	for (i = 0; i < HISTOGRAM_BUCKETS; i++)
 		assert_true(h->buckets[i] <= UINT32_MAX / 2 + 1);
 }
@@ -183,6 +201,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(quantile__ranks, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(quantile__outliers, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(quantile__random, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(quantile__zeros, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(add__full_bucket, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(clear__starts_again, set_up, tear_down),
 	};

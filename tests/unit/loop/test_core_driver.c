@@ -13,6 +13,7 @@
 #include "loop/clock.h"
 #include "loop/core_driver.h"
 #include "loop/defer.h"
+#include "loop/turn_clock.h"
 
 struct world {
 	struct ev_loop *loop;
@@ -87,7 +88,7 @@ deadline__is_kept(void **state)
 
 	w->period_ns = 2 * NSEC_PER_MSEC;
 	w->wanted = 6;
-	core_driver_start(&w->driver, w->loop, advance_cb, w);
+	core_driver_start(&w->driver, w->loop, NULL, advance_cb, w);
 	(void)ev_run(w->loop, 0);
 	assert_int_equal(w->turns, w->wanted);
 	/* The first one is due at once. */
@@ -102,7 +103,7 @@ deadline__now_does_not_starve_others(void **state)
 	w->wanted = 2000000; /* far more than other_cb() below lets happen */
 	w->period_ns = 0;
 	ev_timer_start(w->loop, &w->other);
-	core_driver_start(&w->driver, w->loop, advance_cb, w);
+	core_driver_start(&w->driver, w->loop, NULL, advance_cb, w);
 	while (w->others < 3)
 		(void)ev_run(w->loop, EVRUN_ONCE);
 	assert_true(w->turns > 3);
@@ -116,10 +117,27 @@ deadline__none_still_runs_once_a_turn(void **state)
 	w->period_ns = UINT64_MAX;
 	w->wanted = 3;
 	ev_timer_start(w->loop, &w->other);
-	core_driver_start(&w->driver, w->loop, advance_cb, w);
+	core_driver_start(&w->driver, w->loop, NULL, advance_cb, w);
 	(void)ev_run(w->loop, 0);
 	assert_int_equal(w->others, 3);
 	assert_true(w->last_ns > 0);
+}
+
+/* The core's time is that of what the same poll woke up. */
+static void
+clock__of_the_turn(void **state)
+{
+	struct world *w = *state;
+	struct turn_clock clock;
+
+	turn_clock_start(&clock, w->loop);
+	w->period_ns = NSEC_PER_MSEC;
+	w->wanted = 3;
+	core_driver_start(&w->driver, w->loop, &clock, advance_cb, w);
+	(void)ev_run(w->loop, 0);
+	assert_int_equal(w->turns, w->wanted);
+	assert_int_equal(w->last_ns, turn_clock_now(&clock));
+	turn_clock_stop(&clock);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -131,6 +149,7 @@ main(void)
 		TEST(deadline__is_kept),
 		TEST(deadline__now_does_not_starve_others),
 		TEST(deadline__none_still_runs_once_a_turn),
+		TEST(clock__of_the_turn),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
