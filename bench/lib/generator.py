@@ -17,10 +17,12 @@ class LoadFailed(Exception):
 def run(argv, server):
     done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=600, cwd=server.directory,
                           check=False)
-    if done.returncode != 0 or "{" not in done.stdout:
-        raise LoadFailed(f"{server.name}: {done.stderr.strip() or done.stdout.strip()}\n"
-                         f"{server.front().log()[-2000:]}")
-    return json.loads(done.stdout[done.stdout.index("{"):])
+    found = json.loads(done.stdout[done.stdout.index("{"):]) if "{" in done.stdout else {}
+    if found.get("mismatches"):
+        raise LoadFailed(f"{found['mismatches']} pages are not what was written")
+    if done.returncode != 0 or not found:
+        raise LoadFailed(f"{done.stderr.strip() or done.stdout.strip()}\n{server.front().log()[-2000:]}")
+    return found
 
 
 def load_argv(load, server, *options):
@@ -54,7 +56,7 @@ def with_fio(server, job, seconds, seed):
             "--norandommap", f"--randseed={seed}"]
     done = run(argv, server)["jobs"][0]
     if done["error"]:
-        raise LoadFailed(f"fio on {server.name}: error {done['error']}")
+        raise LoadFailed(f"fio: error {done['error']}")
     side = done["mixed"]
     latency = side["clat_ns"]
     return {"operations": side["total_ios"], "all_operations": side["total_ios"], "iops": side["iops"],

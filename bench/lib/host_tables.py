@@ -3,7 +3,8 @@
 import figures
 import tables
 
-BASES = {"shm-none": "shm/this", "tcp-none": "tcp/this"}
+# What the others are compared with: of each pair the first one that runs.
+BASES = (("shm-none", "shm-remote"), ("tcp-none", "tcp-remote"))
 
 
 def kinds(part):
@@ -33,9 +34,9 @@ def details_row(part, job, name, bases):
 
 def details_table(part, job):
     started = [subject.name for subject in part.started]
-    bases = {base: label for base, label in BASES.items() if base in started}
+    bases = [name for pair in BASES for name in [name for name in pair if name in started][:1]]
     head = [job.name, "IOPS", "least", "most", "p50 us", "p99 us", "p99.9 us", "CPU us", "load's CPU us",
-            *bases.values()]
+            *(f"{base}/this" for base in bases)]
     rows = [details_row(part, job, name, bases) for name in started if figures.runs_of(part.results, job.name, name)]
     return tables.table(head, rows)
 
@@ -60,10 +61,27 @@ def where_pages_came_from(part):
     return tables.table(["pages read from", "remote", "backup", "buffers"], rows)
 
 
+STAGES = ("queued", "posted", "completed", "answered", "total")
+PERCENTILES = ("p50_ns", "p99_ns", "p999_ns")
+
+
+def stages_table(part):
+    """Of all jobs together: where ours spends the time of a request."""
+    rows = []
+    for name, status in part.statuses.items():
+        for operation in "read", "write":
+            stages = status["latency"][operation]
+            if stages["total"]["count"]:
+                rows.append([name, operation, *(" / ".join(tables.microseconds(stages[stage][key] / 1000)
+                                                           for key in PERCENTILES) for stage in STAGES)])
+    return tables.table(["p50 / p99 / p99.9 us", "", *STAGES], rows, left=2)
+
+
 def text(part):
     arguments = part.arguments
+    verified = "verified" if arguments.fio else "verified before and after"
     lines = [
-        f"Devices of {arguments.size / (1 << 30):g} GiB, written in full and verified before and after; "
+        f"Devices of {arguments.size / (1 << 30):g} GiB, written in full and {verified}; "
         f"{arguments.runs} runs of {arguments.seconds:g} s of each job and server, in turn, medians; load by "
         f"{'fio' if arguments.fio else 'bench/load'}; {part.seconds:.0f} s in all. Others had {part.others_share:.1%} "
         "of the processors.", ""]
@@ -77,5 +95,6 @@ def text(part):
         lines += ["", details_table(part, job)]
     lines += ["", "### Memory", "", memory_table(part)]
     if part.statuses:
-        lines += ["", where_pages_came_from(part)]
+        lines += ["", where_pages_came_from(part), "",
+                  "### Where the time goes, all jobs together", "", stages_table(part)]
     return "\n".join(lines)

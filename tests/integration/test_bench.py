@@ -157,6 +157,13 @@ def test_run(t):
     assert len(measured) >= 3, part["goals"]
 
 
+def test_run_with_fio(t):
+    harness.require("nbdkit", "fio")
+    _, part = bench_run(t, "--fio", "--only", "nbdkit-memory", "--jobs", "write-4k-4x8,burst-*")
+    assert set(part["results"]) == {"write-4k-4x8"}, part["results"]
+    assert all(run["all_operations"] > 0 for run in part["results"]["write-4k-4x8"]["nbdkit-memory"])
+
+
 def test_choice_of_jobs_and_servers(t):
     names = [job.name for job in jobs.ALL]
     assert len(set(names)) == len(names) and set(jobs.QUICK) <= set(names)
