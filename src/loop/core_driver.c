@@ -27,26 +27,38 @@ timer_cb(struct ev_loop *loop, ev_timer *w, int revents)
 	(void)revents;
 }
 
+/*
+ * Deadlines mostly move back, one operation's after the other's.  The timer is left where
+ * it is then, and sees when it ends what is next: that is seldom, and turns are many.
+ */
+static void
+set_timer(struct core_driver *cd, uint64_t now_ns, uint64_t next_ns)
+{
+	double seconds;
+
+	if (next_ns == UINT64_MAX || (ev_is_active(&cd->timer) && cd->timer_ns <= next_ns))
+		return;
+	seconds = (double)(next_ns - now_ns) / (double)NSEC_PER_SEC;
+	ev_timer_stop(cd->loop, &cd->timer);
+	ev_timer_set(&cd->timer, seconds < TIMER_SECONDS_MAX ? seconds : TIMER_SECONDS_MAX, 0.0);
+	ev_timer_start(cd->loop, &cd->timer);
+	cd->timer_ns = next_ns;
+}
+
 static void
 prepare_cb(struct ev_loop *loop, ev_prepare *w, int revents)
 {
 	struct core_driver *cd = container_of(w, struct core_driver, prepare);
 	const uint64_t now_ns = cd->clock ? turn_clock_now(cd->clock) : clock_now_ns();
 	const uint64_t next_ns = cd->advance(cd->core, now_ns);
-	double seconds;
 
 	(void)revents;
-	ev_timer_stop(loop, &cd->timer);
 	if (next_ns <= now_ns) {
 		ev_idle_start(loop, &cd->idle);
 		return;
 	}
 	ev_idle_stop(loop, &cd->idle);
-	if (next_ns == UINT64_MAX)
-		return;
-	seconds = (double)(next_ns - now_ns) / (double)NSEC_PER_SEC;
-	ev_timer_set(&cd->timer, seconds < TIMER_SECONDS_MAX ? seconds : TIMER_SECONDS_MAX, 0.0);
-	ev_timer_start(loop, &cd->timer);
+	set_timer(cd, now_ns, next_ns);
 }
 
 void

@@ -25,6 +25,7 @@ struct core_driver {
 	struct turn_clock *clock;
 	core_advance_fn *advance;
 	void *core;
+	uint64_t timer_ns; /* while it is active: when the core asked for it */
 };
 
 /*

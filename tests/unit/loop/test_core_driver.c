@@ -140,6 +140,54 @@ clock__of_the_turn(void **state)
 	turn_clock_stop(&clock);
 }
 
+/* What a core asks for at its n-th turn. */
+static uint64_t
+moving_cb(void *core, uint64_t now_ns)
+{
+	struct world *w = core;
+
+	w->turns++;
+	if (now_ns >= w->deadline_ns && w->deadline_ns > 0)
+		ev_break(w->loop, EVBREAK_ALL);
+	else if (w->turns == w->wanted)
+		w->deadline_ns = now_ns + w->period_ns;
+	return w->deadline_ns > 0 ? w->deadline_ns : now_ns + 3600 * NSEC_PER_SEC;
+}
+
+static void
+deadline__that_comes_nearer_is_kept(void **state)
+{
+	struct world *w = *state;
+	uint64_t begun_ns = clock_now_ns();
+
+	w->wanted = 3;
+	w->period_ns = 5 * NSEC_PER_MSEC;
+	ev_timer_set(&w->other, 0.001, 0.0);
+	ev_timer_start(w->loop, &w->other);
+	core_driver_start(&w->driver, w->loop, NULL, moving_cb, w);
+	(void)ev_run(w->loop, EVRUN_NOWAIT);
+	(void)ev_run(w->loop, EVRUN_ONCE);
+	(void)ev_run(w->loop, 0);
+	assert_true(clock_now_ns() >= w->deadline_ns);
+	assert_true(clock_now_ns() - begun_ns < 600 * NSEC_PER_SEC);
+}
+
+/* The timer ends at what was asked for first, and no turn is lost by that. */
+static void
+deadline__that_moves_away_is_kept(void **state)
+{
+	struct world *w = *state;
+
+	w->deadline_ns = clock_now_ns() + 2 * NSEC_PER_MSEC;
+	w->wanted = 2;
+	w->period_ns = 20 * NSEC_PER_MSEC;
+	core_driver_start(&w->driver, w->loop, NULL, moving_cb, w);
+	(void)ev_run(w->loop, EVRUN_NOWAIT);
+	(void)ev_run(w->loop, 0);
+	assert_true(clock_now_ns() >= w->deadline_ns);
+	assert_true(w->turns >= 2);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int
@@ -150,6 +198,8 @@ main(void)
 		TEST(deadline__now_does_not_starve_others),
 		TEST(deadline__none_still_runs_once_a_turn),
 		TEST(clock__of_the_turn),
+		TEST(deadline__that_comes_nearer_is_kept),
+		TEST(deadline__that_moves_away_is_kept),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
