@@ -87,8 +87,9 @@ ini_allowed(const struct ini_key *key, char *buf, size_t size)
 	buf[0] = '\0';
 	switch (key->type) {
 	case INI_NUMBER:
-		(void)snprintf(buf, size, "%" PRIu64 " to %" PRIu64 "%s%s", key->min, key->max,
-			       key->unit ? " " : "", key->unit ? key->unit : "");
+		(void)snprintf(buf, size, "%" PRIu64 " to %" PRIu64 "%s%s%s%s", key->min, key->max,
+			       key->unit ? " " : "", key->unit ? key->unit : "",
+			       key->zero ? ", or " : "", key->zero ? key->zero : "");
 		break;
 	case INI_MILLI:
 		(void)snprintf(buf, size, "%s to %s%s%s", milli_format(key->min, from),
@@ -310,6 +311,8 @@ field_fill(const struct ini_key *key, const char *value, void *config)
 	switch (key->type) {
 	case INI_NUMBER:
 	case INI_MILLI:
+		if (key->zero && strcmp(value, key->zero) == 0)
+			value = "0";
 		what = number_check(key, value, &n);
 		*(uint32_t *)field = (uint32_t)n;
 		return what;

@@ -55,6 +55,7 @@ struct ini_key {
 		def_doc; /* @def is "" and the loader makes a value up: what it is, for documents */
 	uint64_t min, max;	  /* NUMBER, MILLI, SIZE: the value; LIST: items; inclusive */
 	const char *const *words; /* WORD: ends with NULL */
+	const char *zero;	  /* NUMBER: a word for 0, or NULL */
 	const char *allowed;	  /* STRING, LIST: what the error line says */
 	const char *unit;	  /* NUMBER, MILLI: "ms", or NULL */
 	size_t offset;		  /* of the field in the struct that ini_load() fills */

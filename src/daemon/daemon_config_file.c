@@ -28,6 +28,8 @@ static const struct ini_key daemon_keys[] = {
 	 .def = "/run/slabswap/slabswapd.ctl", .min = 1, .allowed = CONFIG_SOCKET_ALLOWED},
 	{"daemon", "stop_timeout_ms", INI_NUMBER, FIELD(stop_timeout_ms), .def = "10000", .min = 0,
 	 .max = 40000, .unit = "ms"},
+	{"daemon", "spin_us", INI_NUMBER, FIELD(spin_us), .def = "50", .max = CONFIG_SPIN_US_MAX,
+	 .unit = "us", .zero = "off"},
 	{"memory", "max", INI_SIZE, FIELD(max_bytes), .min = UINT64_C(1) << 20,
 	 .max = UINT64_C(16) << 40},
 	{"memory", "max_per_client", INI_SIZE, FIELD(max_per_client_bytes), .def = "",

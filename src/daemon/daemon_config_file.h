@@ -23,6 +23,7 @@ struct daemon_file_config {
 	struct auth_psk psk;		  /* the content of psk_file */
 	char control[DAEMON_SOCKET_PATH_BYTES];
 	uint32_t stop_timeout_ms;
+	uint32_t spin_us; /* 0: off */
 	/* [memory] */
 	uint64_t max_bytes;	       /* multiple of slab_bytes, not 0 */
 	uint64_t max_per_client_bytes; /* multiple of slab_bytes, slab_bytes to max_bytes */

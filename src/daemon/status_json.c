@@ -4,6 +4,7 @@
 
 #include "common/json_out.h"
 #include "common/page.h"
+#include "common/spin_stats.h"
 #include "daemon/daemon.h"
 
 /* More than one client's entry and the end of the document take. */
@@ -81,7 +82,8 @@ add_clients(struct json_out *j, const struct daemon *d, size_t size)
 }
 
 size_t
-status_json(const struct daemon *d, uint64_t slab_bytes, uint64_t uptime_ns, char *buf, size_t size)
+status_json(const struct daemon *d, uint64_t slab_bytes, uint64_t uptime_ns,
+	    const struct spin_stats *spin, char *buf, size_t size)
 {
 	struct daemon_stats stats;
 	struct json_out j;
@@ -98,6 +100,7 @@ status_json(const struct daemon *d, uint64_t slab_bytes, uint64_t uptime_ns, cha
 	add_memory(&j, &stats);
 	add_evictions(&j, &stats);
 	add_totals(&j, &stats);
+	spin_stats_write(spin, uptime_ns, &j);
 	json_out_u64(&j, "clients_listed", add_clients(&j, d, size));
 	return json_out_end(&j);
 }

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 struct daemon;
+struct spin_stats;
 
 /*
  * status_json - one JSON document in @buf.
@@ -14,7 +15,7 @@ struct daemon;
  * "clients" lists as many as fit; "clients_listed" says how many that are.
  * Returns the length, 0 when @size is below what the fixed part needs (2 KiB do).
  */
-size_t status_json(const struct daemon *d, uint64_t slab_bytes, uint64_t uptime_ns, char *buf,
-		   size_t size);
+size_t status_json(const struct daemon *d, uint64_t slab_bytes, uint64_t uptime_ns,
+		   const struct spin_stats *spin, char *buf, size_t size);
 
 #endif /* DAEMON_STATUS_JSON_H */

@@ -92,6 +92,8 @@ static const struct ini_key server_keys[] = {
 	{"limits", "refill_rate", INI_SIZE, FIELD(refill_rate), .def = "64M",
 	 .max = UINT64_C(64) << 30},
 	{"limits", "realtime", INI_WORD, FIELD(realtime), .def = "auto", .words = realtime_words},
+	{"limits", "spin_us", INI_NUMBER, FIELD(spin_us), .def = "50", .max = CONFIG_SPIN_US_MAX,
+	 .unit = "us", .zero = "off"},
 	{"limits", "strict", INI_WORD, FIELD(strict), .def = "no", .words = yes_words},
 };
 #define SERVER_KEY_COUNT (sizeof(server_keys) / sizeof(server_keys[0]))

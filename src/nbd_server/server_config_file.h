@@ -77,6 +77,7 @@ struct server_file_config {
 	uint32_t retry_max_ms; /* >= retry_ms: waits double up to it */
 	uint64_t refill_rate;  /* bytes per second, 0: no refill */
 	uint32_t realtime;     /* enum server_realtime */
+	uint32_t spin_us;      /* 0: off */
 	uint32_t strict;       /* not 0: no start without all of swap safety */
 };
 

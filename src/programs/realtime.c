@@ -7,6 +7,7 @@
 
 #include "common/page.h"
 #include "loop/clock.h"
+#include "loop/spin.h"
 
 /* Above every ordinary task, below what guards the machine itself. */
 #define REALTIME_PRIORITY 2
@@ -90,12 +91,14 @@ check_cb(struct ev_loop *loop, ev_check *w, int events)
 	r->is_on = wants;
 	r->plenty_ns = 0;
 	r->switches_total++;
+	/* It would poll instead of others that have work to do. */
+	spin_hold(r->spin, wants);
 }
 
 void
-realtime_start(struct realtime *r, struct ev_loop *loop, uint64_t low_bytes)
+realtime_start(struct realtime *r, struct ev_loop *loop, uint64_t low_bytes, struct spin *spin)
 {
-	*r = (struct realtime){.loop = loop, .low_bytes = low_bytes};
+	*r = (struct realtime){.loop = loop, .low_bytes = low_bytes, .spin = spin};
 	ev_check_init(&r->check, check_cb);
 	ev_set_priority(&r->check, EV_MAXPRI);
 	r->check.data = r;

@@ -19,9 +19,12 @@
 
 #include <ev.h>
 
+struct spin;
+
 struct realtime {
 	ev_check check;
 	struct ev_loop *loop;
+	struct spin *spin;
 	uint64_t low_bytes;
 	uint64_t checked_ns;
 	uint64_t plenty_ns; /* since when there is more than enough; 0: there is not */
@@ -45,8 +48,12 @@ uint64_t realtime_low_bytes(uint64_t min_free_kib);
 /* What the loop thread should be, at @now_ns with @free_bytes; for realtime.c and its test. */
 bool realtime_wants(struct realtime *r, uint64_t free_bytes, uint64_t now_ns);
 
-/* Looks after the priority of the thread that runs @loop, until realtime_stop(). */
-void realtime_start(struct realtime *r, struct ev_loop *loop, uint64_t low_bytes);
+/*
+ * Looks after the priority of the thread that runs @loop, until realtime_stop().  While it
+ * is real-time, @spin is held.
+ */
+void realtime_start(struct realtime *r, struct ev_loop *loop, uint64_t low_bytes,
+		    struct spin *spin);
 void realtime_stop(struct realtime *r);
 
 #endif /* PROGRAMS_REALTIME_H */

@@ -31,6 +31,7 @@
 #include "loop/loop_reserve.h"
 #include "loop/notify.h"
 #include "loop/signals.h"
+#include "loop/spin.h"
 #include "loop/turn_clock.h"
 #include "nbd_server/server.h"
 #include "nbd_server/server_config_file.h"
@@ -69,6 +70,7 @@ struct app {
 	struct nbds_server *nbd;
 	struct control *control;
 	struct core_driver driver;
+	struct spin spin;
 	struct signals signals;
 	uint64_t started_ns;
 	bool is_stopping;
@@ -109,6 +111,7 @@ status_source_of(const struct app *app)
 		.nbd = app->nbd,
 		.backup = app->backup,
 		.realtime = &app->realtime,
+		.spin = &app->spin,
 		.dns = app->portals.dns,
 		.uptime_ns = clock_now_ns() - app->started_ns,
 	};
@@ -439,6 +442,19 @@ reload_open(struct app *app)
 	return r < 0 ? log_err_errno(-r, "cannot start the thread of SIGHUP") : 0;
 }
 
+/* A real-time program does not poll: see realtime.c. */
+static void
+start_priorities(struct app *app)
+{
+	const bool is_realtime = app->config.realtime == SERVER_REALTIME_YES;
+
+	spin_start(&app->spin, app->loop, is_realtime ? 0 : app->config.spin_us);
+	if (app->config.realtime == SERVER_REALTIME_AUTO)
+		realtime_start(&app->realtime, app->loop,
+			       realtime_low_bytes(host_needs_min_free_now_kib("/proc/sys")),
+			       &app->spin);
+}
+
 static int
 app_run(struct app *app)
 {
@@ -454,14 +470,12 @@ app_run(struct app *app)
 	    log_open() == 0 && swap_safety_settle(&app->safety) == 0) {
 		app->exit_status = EXIT_SUCCESS;
 		core_driver_start(&app->driver, app->loop, &app->clock, advance_cb, app->device);
-		if (app->config.realtime == SERVER_REALTIME_AUTO)
-			realtime_start(
-				&app->realtime, app->loop,
-				realtime_low_bytes(host_needs_min_free_now_kib("/proc/sys")));
+		start_priorities(app);
 		portals_start(&app->portals, app->device);
 		say_ready(app);
 		ev_run(app->loop, 0);
 		realtime_stop(&app->realtime);
+		spin_stop(&app->spin);
 		core_driver_stop(&app->driver);
 		log_notice("device %s: stopped", app->config.name);
 	}

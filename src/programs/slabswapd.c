@@ -38,6 +38,7 @@
 #include "loop/notify.h"
 #include "loop/signals.h"
 #include "loop/slab_memory_host.h"
+#include "loop/spin.h"
 #include "loop/worker.h"
 #include "programs/host_needs.h"
 #include "programs/transports.h"
@@ -67,6 +68,7 @@ struct app {
 	struct epoch_page *epoch_page;
 	struct daemon *daemon;
 	struct core_driver driver;
+	struct spin spin;
 	bool is_driven;
 	struct control *control;
 	struct tp_listener *listeners[INI_LIST_MAX];
@@ -191,9 +193,11 @@ static size_t
 status_cb(void *arg, char *buf, size_t size)
 {
 	struct app *app = arg;
+	struct spin_stats spin;
 
-	return status_json(app->daemon, app->file.slab_bytes, clock_now_ns() - app->started_ns, buf,
-			   size);
+	spin_get_stats(&app->spin, &spin);
+	return status_json(app->daemon, app->file.slab_bytes, clock_now_ns() - app->started_ns,
+			   &spin, buf, size);
 }
 
 /* --- the end --- */
@@ -276,6 +280,7 @@ app_free(struct app *app)
 
 	ev_timer_stop(app->loop, &app->stop_deadline);
 	ev_timer_stop(app->loop, &app->memory_timer);
+	spin_stop(&app->spin);
 	if (app->is_driven)
 		core_driver_stop(&app->driver);
 	app->control = control_free(app->control);
@@ -473,6 +478,7 @@ start(struct app *app)
 	start_memory_watch(app);
 	core_driver_start(&app->driver, app->loop, NULL, advance_cb, app);
 	app->is_driven = true;
+	spin_start(&app->spin, app->loop, app->file.spin_us);
 	r = start_listeners(app);
 	if (r < 0)
 		return r;

@@ -7,6 +7,7 @@
 #include "backup/uring_backup.h"
 #include "common/json_out.h"
 #include "common/page.h"
+#include "loop/spin.h"
 #include "nbd_server/server.h"
 #include "nbd_server/server_config_file.h"
 #include "programs/dns_names.h"
@@ -205,6 +206,15 @@ nbd_write(struct json_out *j, const struct nbds_server *nbd)
 	json_out_close(j, '}');
 }
 
+static void
+spin_write(struct json_out *j, const struct status_source *source)
+{
+	struct spin_stats s;
+
+	spin_get_stats(source->spin, &s);
+	spin_stats_write(&s, source->uptime_ns, j);
+}
+
 size_t
 status_report_write(const struct status_source *source, char *buf, size_t size)
 {
@@ -228,6 +238,7 @@ status_report_write(const struct status_source *source, char *buf, size_t size)
 	backup_write(&j, source->backup);
 	nbd_write(&j, source->nbd);
 	realtime_write(&j, source->realtime);
+	spin_write(&j, source);
 	latency_report_json(&j, source);
 	return json_out_end(&j);
 }

@@ -11,6 +11,7 @@ struct nbds_server;
 struct realtime;
 struct server_file_config;
 struct slab_device;
+struct spin;
 struct uring_backup;
 
 struct status_source {
@@ -19,6 +20,7 @@ struct status_source {
 	const struct nbds_server *nbd;
 	const struct uring_backup *backup;
 	const struct realtime *realtime;
+	const struct spin *spin;
 	const struct dns_names *dns; /* NULL: stopping */
 	uint64_t uptime_ns;
 };

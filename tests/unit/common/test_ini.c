@@ -16,6 +16,7 @@
 struct config {
 	char text[16];
 	uint32_t number;
+	uint32_t most;
 	uint32_t milli;
 	uint64_t size;
 	uint32_t word;
@@ -35,6 +36,8 @@ static const struct ini_key keys[] = {
 	 .offset = offsetof(struct config, size)},
 	{"two", "word", INI_WORD, .def = "green", .words = words,
 	 .offset = offsetof(struct config, word)},
+	{"two", "most", INI_NUMBER, .def = "9", .max = 10, .unit = "us", .zero = "off",
+	 .offset = offsetof(struct config, most)},
 	{"two", "list", INI_LIST, .def = "", .max = 3, .allowed = "up to 3 names",
 	 .offset = offsetof(struct config, list)},
 };
@@ -186,7 +189,7 @@ names__unknown(void **state)
 	check_bad(*state, "[one]\nText = 3\n",
 		  "[one] Text = 3: unknown key; allowed: text, number or milli");
 	check_bad(*state, "[two]\nnumber = 3\n",
-		  "[two] number = 3: unknown key; allowed: size, word or list");
+		  "[two] number = 3: unknown key; allowed: size, word, most or list");
 	check_bad(*state, "[one]\nsize:x = 3\n",
 		  "[one] size:x = 3: unknown key; allowed: text, number or milli");
 }
@@ -255,6 +258,25 @@ value__not_a_number(void **state)
 			       values[i][1]);
 		check_bad(*state, text, expect);
 	}
+}
+
+static void
+value__word_for_zero(void **state)
+{
+	struct fixture *f = *state;
+
+	check_good(f, "[two]\nsize = 1M\nmost = off\n");
+	assert_int_equal(f->config.most, 0);
+	check_good(f, "[two]\nsize = 1M\nmost = 0\n");
+	assert_int_equal(f->config.most, 0);
+	check_good(f, "[two]\nsize = 1M\n");
+	assert_int_equal(f->config.most, 9);
+	check_bad(f, "[two]\nsize = 1M\nmost = Off\n",
+		  "[two] most = Off: not a number; allowed: 0 to 10 us, or off");
+	check_bad(f, "[two]\nsize = 1M\nmost = 11\n",
+		  "[two] most = 11: too large; allowed: 0 to 10 us, or off");
+	check_bad(f, "[two]\nsize = 1M\n[one]\nnumber = off\n",
+		  "[one] number = off: not a number; allowed: 5 to 4000000000 ms");
 }
 
 static void
@@ -447,6 +469,7 @@ main(void)
 		TEST(names__missing),
 		TEST(value__not_a_size),
 		TEST(value__not_a_number),
+		TEST(value__word_for_zero),
 		TEST(value__not_a_milli),
 		TEST(value__word_string_list),
 		TEST(line__refused),

@@ -155,6 +155,7 @@ server__defaults(void **state)
 	assert_int_equal(c->choices, 2);
 	assert_int_equal(c->query_timeout_ms, 2000);
 	assert_int_equal(c->realtime, SERVER_REALTIME_AUTO);
+	assert_int_equal(c->spin_us, 50);
 	assert_int_equal(c->strict, 0);
 }
 
@@ -180,7 +181,7 @@ server__every_key(void **state)
 		       "[limits]\nbuffers = 4M\nop_timeout_ms = 10\nconnect_timeout_ms = 11\n"
 		       "ping_ms = 12\nretry_ms = 13\nretry_max_ms = 13\n"
 		       "hedge_ms = 0\nprobe_ms = 12\ncontrol_timeout_ms = 0\n"
-		       "refill_rate = 0\nrealtime = yes\nstrict = yes\n"
+		       "refill_rate = 0\nrealtime = yes\nspin_us = off\nstrict = yes\n"
 		       "[eviction]\nmigration = no\nmigrate_rate = 1M\n",
 		       f->psk);
 	check_good(f, true, text);
@@ -213,6 +214,7 @@ server__every_key(void **state)
 	assert_int_equal(c->probe_ms, 12);
 	assert_int_equal(c->control_timeout_ms, 0);
 	assert_int_equal(c->realtime, SERVER_REALTIME_YES);
+	assert_int_equal(c->spin_us, 0);
 	assert_int_equal(c->strict, 1);
 }
 
@@ -257,7 +259,7 @@ server__later_keys_are_unknown(void **state)
 	check_bad(*state, true, -EINVAL, SERVER "[limits]\nlatency = 64M\n",
 		  "[limits] latency = 64M: unknown key; allowed: buffers, op_timeout_ms, "
 		  "connect_timeout_ms, ping_ms, hedge_ms, probe_ms, control_timeout_ms, retry_ms, "
-		  "retry_max_ms, refill_rate, realtime or "
+		  "retry_max_ms, refill_rate, realtime, spin_us or "
 		  "strict");
 	check_bad(
 		*state, true, -EINVAL, SERVER "[compression]\nmethod = lz4\n",

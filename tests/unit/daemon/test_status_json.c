@@ -32,6 +32,12 @@ assert_says(const char *text, const char *part)
 		fail_msg("no %s in %s", part, text);
 }
 
+static const struct spin_stats spin = {.limit_ns = 50000,
+				       .length_ns = 30000,
+				       .spun_ns = 3 * NSEC_PER_MSEC,
+				       .paid_total = 7,
+				       .unpaid_total = 2};
+
 static void
 status__clients_and_slabs(void **state)
 {
@@ -46,20 +52,25 @@ status__clients_and_slabs(void **state)
 	b = fx_join(fx);
 	(void)fx_map_now(a, 0, 1);
 	(void)fx_map_now(a, 1, 1);
-	length = status_json(fx->daemon, FX_SLAB_BYTES, 1500 * NSEC_PER_MSEC, buf, sizeof(buf));
+	length = status_json(fx->daemon, FX_SLAB_BYTES, 1500 * NSEC_PER_MSEC, &spin, buf,
+			     sizeof(buf));
 	assert_int_equal(length, strlen(buf));
 	assert_string_equal(buf + length - 2, "}\n");
 	assert_says(buf, "\"program\":\"slabswapd\"");
 	assert_says(buf, "\"uptime_ms\":1500,");
 	assert_says(buf, "\"slab_bytes\":8192,");
 	assert_says(buf, "\"clients_joined\":2,");
+	assert_says(
+		buf,
+		"\"spin\":{\"limit_us\":50,\"length_us\":30,\"spun_us\":3000,\"spun_permille\":2,"
+		"\"paid\":7,\"unpaid\":2},");
 	assert_says(buf, "\"max\":8,\"free\":6,\"mapped\":2,\"pending\":0,\"empty\":0,\"lost\":0,"
 			 "\"target\":8}");
 	assert_says(buf, "\"memory\":{\"known\":false,");
 	daemon_host_memory(fx->daemon,
 			   &(struct daemon_memory){.total_bytes = 100 * FX_SLAB_BYTES,
 						   .available_bytes = 64 * FX_SLAB_BYTES});
-	assert_true(status_json(fx->daemon, FX_SLAB_BYTES, 0, buf, sizeof(buf)) > 0);
+	assert_true(status_json(fx->daemon, FX_SLAB_BYTES, 0, &spin, buf, sizeof(buf)) > 0);
 	assert_says(buf,
 		    "\"memory\":{\"known\":true,\"short\":false,\"total_bytes\":819200,"
 		    "\"available_bytes\":524288,\"free_bytes\":524288,\"headroom_bytes\":32768,"
@@ -91,7 +102,7 @@ status__name_of_a_device_is_quoted(void **state)
 	memcpy(hello.u.hello.device, "a\"b\\c", sizeof("a\"b\\c"));
 	(void)fx_send(c, hello);
 	fx_net(fx);
-	assert_true(status_json(fx->daemon, FX_SLAB_BYTES, 0, buf, sizeof(buf)) > 0);
+	assert_true(status_json(fx->daemon, FX_SLAB_BYTES, 0, &spin, buf, sizeof(buf)) > 0);
 	assert_says(buf, "\"device\":\"a\\\"b\\\\c\",\"slabs\":0}");
 	fx_client_free(c);
 	fx_free(fx);
@@ -114,7 +125,7 @@ status__whole_in_any_buffer(void **state)
 		size_t length;
 
 		memset(buf, '#', sizeof(buf));
-		length = status_json(fx->daemon, FX_SLAB_BYTES, 0, buf, size);
+		length = status_json(fx->daemon, FX_SLAB_BYTES, 0, &spin, buf, size);
 		assert_true(size == sizeof(buf) || buf[size] == '#');
 		assert_true(length > 0 || size < 2048);
 		if (length == 0)
