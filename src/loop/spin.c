@@ -6,6 +6,7 @@
  */
 #include "loop/spin.h"
 
+#include <assert.h>
 #include <sched.h>
 
 #include "common/list.h"
@@ -18,6 +19,8 @@ idle_cb(struct ev_loop *loop, ev_idle *w, int revents)
 	(void)loop;
 	(void)revents;
 	container_of(w, struct spin, idle)->was_empty = true;
+	/* Whoever brings the next work may be waiting for this processor. */
+	(void)sched_yield();
 }
 
 static void
@@ -31,15 +34,32 @@ check_cb(struct ev_loop *loop, ev_check *w, int revents)
 		spin_length_woken(&s->length, clock_now_ns());
 }
 
+/* Returns whether one of them has something to do. */
+static bool
+tell_pollers(struct spin *s)
+{
+	struct list *node;
+	bool has_work = false;
+
+	while ((node = list_pop_head(&s->pollers))) {
+		struct spin_poller *p = container_of(node, struct spin_poller, node);
+
+		has_work |= p->sleeps(p);
+	}
+	return has_work;
+}
+
 static void
 prepare_cb(struct ev_loop *loop, ev_prepare *w, int revents)
 {
 	struct spin *s = container_of(w, struct spin, prepare);
-	const bool had_work = !s->was_empty;
+	const bool had_work = s->had_work || !s->was_empty;
 
 	(void)revents;
 	s->was_empty = false;
-	if (spin_length_turn(&s->length, clock_now_ns(), had_work) && !s->is_held)
+	s->had_work = false;
+	s->is_polling = spin_length_turn(&s->length, clock_now_ns(), had_work) && !s->is_held;
+	if (s->is_polling || tell_pollers(s))
 		ev_idle_start(loop, &s->idle);
 	else
 		ev_idle_stop(loop, &s->idle);
@@ -57,6 +77,7 @@ void
 spin_start(struct spin *s, struct ev_loop *loop, uint32_t limit_us)
 {
 	*s = (struct spin){.loop = loop};
+	list_init(&s->pollers);
 	if (limit_us == 0 || !has_processors())
 		return;
 	s->length.limit_ns = limit_us * NSEC_PER_USEC;
@@ -71,6 +92,7 @@ spin_start(struct spin *s, struct ev_loop *loop, uint32_t limit_us)
 	ev_set_priority(&s->check, EV_MAXPRI);
 	ev_check_start(loop, &s->check);
 	ev_unref(loop);
+	ev_set_userdata(loop, s);
 }
 
 void
@@ -89,6 +111,34 @@ spin_stop(struct spin *s)
 	ev_ref(s->loop);
 	ev_check_stop(s->loop, &s->check);
 	ev_idle_stop(s->loop, &s->idle);
+	ev_set_userdata(s->loop, NULL);
+	s->is_polling = false;
+	(void)tell_pollers(s);
+}
+
+struct spin *
+spin_of(struct ev_loop *loop)
+{
+	return ev_userdata(loop);
+}
+
+bool
+spin_is_polling(const struct spin *s)
+{
+	return s && s->is_polling;
+}
+
+void
+spin_watch(struct spin *s, struct spin_poller *p)
+{
+	assert(s->is_polling && !list_is_linked(&p->node));
+	list_add_tail(&s->pollers, &p->node);
+}
+
+void
+spin_had_work(struct spin *s)
+{
+	s->had_work = true;
 }
 
 void

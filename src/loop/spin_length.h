@@ -3,10 +3,12 @@
  * spin_length.h - how long to poll before sleeping, learned from how long waits are.  Pure.
  *
  * A wait begins when work is done and ends when there is more.  Polling pays when
- * waits are short: then no wake-up is waited for.  So the length grows to twice a wait
- * that was slept through although it ended within the limit, but only at the second one
- * in a row (a daemon that answers a PING is no load); and it falls to 0 at a wait longer
- * than the limit, which no polling would have shortened.
+ * waits are short: then no wake-up is waited for.  Two waits in a row that were slept
+ * through and ended within the limit (one is no load: a daemon that answers a PING) make
+ * the length twice the longer one.  Polling in vain, or a wait longer than the limit, which
+ * no polling shortens, make it 0.  Each time that it was in vain twice as many short waits
+ * are asked for, each time that it paid half as many: where waits end only when we sleep,
+ * since whoever brings the work needs the processor, little is spent.
  */
 #ifndef LOOP_SPIN_LENGTH_H
 #define LOOP_SPIN_LENGTH_H
@@ -17,11 +19,13 @@
 /* Zeroed but for the limit: nothing learned yet. */
 struct spin_length {
 	uint64_t limit_ns;
-	uint64_t length_ns; /* at most limit_ns */
-	uint64_t begun_ns;  /* the wait */
-	uint64_t seen_ns;   /* the last turn */
-	uint32_t short_waits;
-	bool has_spun; /* in this wait */
+	uint64_t length_ns;	/* at most limit_ns */
+	uint64_t begun_ns;	/* the wait */
+	uint64_t seen_ns;	/* the last turn */
+	uint64_t longest_ns;	/* of the short waits ... */
+	uint32_t short_waits;	/* ... in a row that were slept through ... */
+	uint32_t waits_doubled; /* ... of 2 << this */
+	bool has_spun;		/* in this wait */
 	bool is_asleep;
 	uint64_t spun_ns;      /* turns that found nothing to do */
 	uint64_t paid_total;   /* waits that ended while polling */

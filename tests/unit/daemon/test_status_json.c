@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "common/page.h"
+#include "common/spin_stats.h"
 #include "unit/daemon/fixture.h"
 
 #define BUF_BYTES 4096u

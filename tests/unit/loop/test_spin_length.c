@@ -104,6 +104,10 @@ hot__longer_waits_make_it_longer_up_to_the_limit(void **state)
 	assert_int_equal(w.s.length_ns, 20 * US);
 	assert_int_equal(wait_ns(&w, 45 * US), 20 * US);
 	assert_int_equal(w.s.unpaid_total, 1);
+	/* In vain: four of them now, of which the longest counts. */
+	assert_int_equal(wait_ns(&w, 40 * US), 0);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(wait_ns(&w, 10 * US), 0);
 	assert_int_equal(w.s.length_ns, LIMIT_NS);
 	assert_int_equal(wait_ns(&w, 45 * US), 45 * US);
 	assert_int_equal(wait_ns(&w, 50 * US), LIMIT_NS);
@@ -135,13 +139,44 @@ long__just_beyond_the_limit_is_not_polled(void **state)
 	(void)state;
 	for (unsigned i = 0; i < 100; i++)
 		assert_int_equal(wait_ns(&w, LIMIT_NS + 1), 0);
-	/* A burst now and then costs one length each. */
+}
+
+/* Each costs one length, and is not forgotten: it paid. */
+static void
+bursts__are_polled(void **state)
+{
+	struct world w = begin();
+	uint64_t polled_ns = 0;
+
+	(void)state;
 	for (unsigned i = 0; i < 100; i++) {
-		for (unsigned k = 0; k < 3; k++)
+		w.polled_ns = 0;
+		for (unsigned k = 0; k < 100; k++)
 			(void)wait_ns(&w, 10 * US);
-		assert_int_equal(wait_ns(&w, 10 * LIMIT_NS), 20 * US);
+		assert_true(w.polled_ns >= 90 * 10 * US);
+		polled_ns = wait_ns(&w, 10 * LIMIT_NS);
+		assert_int_equal(polled_ns, 20 * US);
 	}
 	assert_int_equal(w.s.unpaid_total, 100);
+	assert_int_equal(w.s.waits_doubled, 1);
+}
+
+/* The client runs on our processor: it goes on when we sleep, and never before. */
+static void
+vain__is_soon_given_up(void **state)
+{
+	struct world w = begin();
+
+	(void)state;
+	for (unsigned i = 0; i < 10000; i++)
+		(void)wait_ns(&w, w.s.length_ns + 10 * US);
+	/* 20 us each time: 7 times while the number of waits in between doubles, then every 512. */
+	assert_true(w.s.unpaid_total < 30);
+	assert_true(w.polled_ns < 30 * 20 * US);
+	/* With a processor of its own it is polled for again. */
+	for (unsigned i = 0; i < 600; i++)
+		(void)wait_ns(&w, 10 * US);
+	assert_int_equal(wait_ns(&w, 10 * US), 10 * US);
 }
 
 static void
@@ -171,6 +206,8 @@ main(void)
 		cmocka_unit_test(hot__is_polled_after_two_waits),
 		cmocka_unit_test(hot__longer_waits_make_it_longer_up_to_the_limit),
 		cmocka_unit_test(end__of_a_burst_costs_the_limit_at_most),
+		cmocka_unit_test(bursts__are_polled),
+		cmocka_unit_test(vain__is_soon_given_up),
 		cmocka_unit_test(long__just_beyond_the_limit_is_not_polled),
 		cmocka_unit_test(busy__turns_without_an_empty_one_are_no_spins),
 	};
