@@ -3,6 +3,8 @@
  * The channel wakes only for completions that arrive after the queue was armed:
  * arm first, then drain; and when the budget ends the drain early, come back by
  * idle and check watchers, as feeding the own watcher would starve all others.
+ * An event that comes while the loop polls is the last one: the queue is not armed
+ * again before the loop sleeps, and the check watcher drains it.
  */
 #include "rdma/cq.h"
 
@@ -30,6 +32,8 @@ stop_watchers(struct vrb_cq *c)
 	ev_io_stop(c->loop, &c->io);
 	ev_idle_stop(c->loop, &c->keep_awake);
 	ev_check_stop(c->loop, &c->again);
+	list_del(&c->poller.node);
+	c->is_polled = false;
 }
 
 /* Returns how many were handled, up to the budget and less than one batch more. */
@@ -56,7 +60,8 @@ drain(struct vrb_cq *c)
 	return (int)total;
 }
 
-static void
+/* Returns whether there were completions. */
+static bool
 turn(struct vrb_cq *c)
 {
 	const int n = drain(c);
@@ -64,25 +69,61 @@ turn(struct vrb_cq *c)
 	if (n < 0) {
 		stop_watchers(c);
 		c->events->broken(c->arg, n);
-		return;
+		return true;
 	}
 	if ((unsigned)n >= VRB_CQ_BUDGET) {
 		ev_idle_start(c->loop, &c->keep_awake);
 		ev_check_start(c->loop, &c->again);
 	} else {
 		ev_idle_stop(c->loop, &c->keep_awake);
-		ev_check_stop(c->loop, &c->again);
+		if (!c->is_polled)
+			ev_check_stop(c->loop, &c->again);
 	}
 	if (n > 0)
 		c->events->drained(c->arg);
+	return n > 0;
 }
 
 static void
 again_cb(struct ev_loop *loop, ev_check *w, int revents)
 {
-	(void)loop;
+	struct vrb_cq *c = container_of(w, struct vrb_cq, again);
+	struct spin *spin = spin_of(loop);
+
 	(void)revents;
-	turn(container_of(w, struct vrb_cq, again));
+	if (turn(c) && spin)
+		spin_had_work(spin);
+}
+
+/* Returns 0, or what broken() was told. */
+static int
+arm(struct vrb_cq *c)
+{
+	int r = ibv_req_notify_cq(c->cq, 0);
+
+	if (r == 0)
+		return 0;
+	stop_watchers(c);
+	r = log_err_errno(r, "rdma: cannot arm a completion queue");
+	c->events->broken(c->arg, r);
+	return r;
+}
+
+static bool
+sleeps_cb(struct spin_poller *p)
+{
+	struct vrb_cq *c = container_of(p, struct vrb_cq, poller);
+
+	c->is_polled = false;
+	return arm(c) < 0 || turn(c);
+}
+
+static void
+start_polling(struct vrb_cq *c, struct spin *spin)
+{
+	c->is_polled = true;
+	spin_watch(spin, &c->poller);
+	ev_check_start(c->loop, &c->again);
 }
 
 static void
@@ -91,10 +132,9 @@ readable_cb(struct ev_loop *loop, ev_io *w, int revents)
 	struct vrb_cq *c = container_of(w, struct vrb_cq, io);
 	struct ibv_cq *which;
 	unsigned n_events = 0;
+	struct spin *spin = spin_of(loop);
 	void *context;
-	int r;
 
-	(void)loop;
 	(void)revents;
 	/* At most one event per arming is queued: this ends. */
 	while (ibv_get_cq_event(c->channel, &which, &context) == 0)
@@ -102,13 +142,13 @@ readable_cb(struct ev_loop *loop, ev_io *w, int revents)
 	if (n_events > 0)
 		ibv_ack_cq_events(c->cq, n_events);
 
-	r = ibv_req_notify_cq(c->cq, 0);
-	if (r != 0) {
-		stop_watchers(c);
-		c->events->broken(c->arg, log_err_errno(r, "rdma: cannot arm a completion queue"));
+	if (c->is_polled)
 		return;
-	}
-	turn(c);
+	if (spin_is_polling(spin))
+		start_polling(c, spin);
+	else if (arm(c) < 0)
+		return;
+	(void)turn(c);
 }
 
 int
@@ -140,6 +180,8 @@ vrb_cq_init(struct vrb_cq *c, struct ev_loop *loop, struct ibv_context *verbs, u
 	ev_io_init(&c->io, readable_cb, channel->fd, EV_READ);
 	ev_idle_init(&c->keep_awake, keep_awake_cb);
 	ev_check_init(&c->again, again_cb);
+	list_init(&c->poller.node);
+	c->poller.sleeps = sleeps_cb;
 	ev_io_start(loop, &c->io);
 	return 0;
 

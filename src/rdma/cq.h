@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * cq.h - a completion queue in a libev loop: bounded, fair, no lost wake-up.
+ * cq.h - a completion queue in a libev loop: bounded, fair, no lost wake-up.  While the
+ * loop polls (spin.h), it is polled too.
  */
 #ifndef RDMA_CQ_H
 #define RDMA_CQ_H
@@ -9,6 +10,8 @@
 
 #include <ev.h>
 #include <infiniband/verbs.h>
+
+#include "loop/spin.h"
 
 #define VRB_CQ_BUDGET 64u /* completions per turn of the loop */
 
@@ -34,7 +37,11 @@ struct vrb_cq {
 	struct ev_loop *loop;
 	ev_io io;
 	ev_idle keep_awake; /* started only while there is a backlog ... */
-	ev_check again;	    /* ... so this runs on the very next turn */
+	ev_check again;	    /* ... so this runs on the very next turn; or polls */
+	/* While the loop does not sleep, the queue is looked at in each turn and not armed: an
+	 * event costs three system calls. */
+	struct spin_poller poller;
+	bool is_polled;
 	const struct vrb_cq_events *events;
 	void *arg;
 	uint32_t outstanding; /* posted and not completed: counted by the posters */

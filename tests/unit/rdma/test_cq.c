@@ -18,6 +18,7 @@ struct fixture {
 	struct ev_loop *loop;
 	struct vrb_cq cq;
 	struct fake_cq *fake;
+	struct spin spin;
 	struct vrb_wr wr;
 	unsigned n_done;
 	unsigned n_drained;
@@ -86,6 +87,7 @@ teardown(void **state)
 
 	vrb_cq_fini(&f->cq);
 	vrb_cq_fini(&f->cq);
+	spin_stop(&f->spin);
 	ev_loop_destroy(f->loop);
 	free(f);
 	return 0;
@@ -191,6 +193,132 @@ broken__arm_fails(void **state)
 	assert_int_equal(f->error, -ENODEV);
 }
 
+/* Turns of a loop that polls, with so many completions in each. */
+static void
+poll_turns(struct fixture *f, unsigned turns, unsigned each)
+{
+	while (turns-- > 0) {
+		complete(f, each);
+		ev_run(f->loop, EVRUN_NOWAIT);
+	}
+}
+
+static bool
+start_spinning(struct fixture *f)
+{
+	spin_start(&f->spin, f->loop, 100000000);
+	f->spin.length.length_ns = f->spin.length.limit_ns;
+	ev_run(f->loop, EVRUN_NOWAIT);
+	return spin_is_polling(&f->spin);
+}
+
+static void
+polling__needs_one_event(void **state)
+{
+	struct fixture *f = *state;
+
+	if (!start_spinning(f))
+		skip(); /* one processor */
+	poll_turns(f, 100, 2);
+	ev_run(f->loop, EVRUN_NOWAIT);
+	assert_int_equal(f->n_done, 200);
+	assert_false(f->fake->is_armed);
+	assert_false(ev_is_active(&f->cq.keep_awake));
+	/* What is found counts as work, an empty queue does not. */
+	assert_int_equal(f->spin.length.begun_ns, f->spin.length.seen_ns);
+	poll_turns(f, 3, 0);
+	assert_true(f->spin.length.begun_ns < f->spin.length.seen_ns);
+}
+
+static void
+polling__ends_with_an_armed_queue(void **state)
+{
+	struct fixture *f = *state;
+	unsigned total = 0;
+
+	if (!start_spinning(f))
+		skip();
+	for (unsigned round = 0; round < 50; round++) {
+		poll_turns(f, 3, 1);
+		/* It arrives after the last look, and before the queue is armed. */
+		complete(f, round % 3);
+		spin_hold(&f->spin, true);
+		total += 3 + round % 3;
+		fake_turns(f->loop, 2);
+		assert_true(f->fake->is_armed);
+		assert_int_equal(f->n_done, total);
+		/* Armed: it is heard of. */
+		complete(f, 1);
+		total++;
+		fake_turns(f->loop, 2);
+		assert_int_equal(f->n_done, total);
+		spin_hold(&f->spin, false);
+		ev_run(f->loop, EVRUN_NOWAIT);
+	}
+	assert_int_equal(f->fake->n_unacked, 0);
+}
+
+static void
+polling__backlog_is_bounded(void **state)
+{
+	struct fixture *f = *state;
+
+	if (!start_spinning(f))
+		skip();
+	poll_turns(f, 2, 1);
+	complete(f, 1000);
+	f->fake->drained = 0;
+	ev_run(f->loop, EVRUN_NOWAIT);
+	assert_true(f->fake->drained <= VRB_CQ_BUDGET + 16);
+	fake_turns(f->loop, 20);
+	assert_int_equal(f->n_done, 1002);
+}
+
+static void
+polling__spin_stops(void **state)
+{
+	struct fixture *f = *state;
+
+	if (!start_spinning(f))
+		skip();
+	poll_turns(f, 3, 1);
+	complete(f, 1);
+	spin_stop(&f->spin);
+	fake_turns(f->loop, 2);
+	assert_int_equal(f->n_done, 4);
+	assert_true(f->fake->is_armed);
+}
+
+static void
+polling__arm_fails(void **state)
+{
+	struct fixture *f = *state;
+
+	if (!start_spinning(f))
+		skip();
+	poll_turns(f, 3, 1);
+	f->fake->arm_error = ENODEV;
+	spin_hold(&f->spin, true);
+	fake_turns(f->loop, 3);
+	assert_int_equal(f->n_broken, 1);
+	assert_int_equal(f->error, -ENODEV);
+}
+
+static void
+polling__queue_goes(void **state)
+{
+	struct fixture *f = *state;
+
+	if (!start_spinning(f))
+		skip();
+	poll_turns(f, 3, 1);
+	vrb_cq_fini(&f->cq);
+	fake_turns(f->loop, 3);
+	spin_stop(&f->spin);
+}
+
+#define POLLING(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
 int
 main(void)
 {
@@ -200,6 +328,12 @@ main(void)
 		cmocka_unit_test_setup_teardown(none_forgotten__at_any_moment, setup, teardown),
 		cmocka_unit_test_setup_teardown(broken__poll_fails, setup, teardown),
 		cmocka_unit_test_setup_teardown(broken__arm_fails, setup, teardown),
+		POLLING(polling__needs_one_event),
+		POLLING(polling__ends_with_an_armed_queue),
+		POLLING(polling__backlog_is_bounded),
+		POLLING(polling__spin_stops),
+		POLLING(polling__arm_fails),
+		POLLING(polling__queue_goes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
