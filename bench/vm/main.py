@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Two guests: the kernel's block devices under fio, swap, and an application with too little memory.
 
-usage: bench/vm/main.py [--build DIR] [--quick] [--only fio,swap,app] [--kernel 6.1|6.12] [--json FILE]
+usage: bench/vm/main.py [--build DIR] [--quick] [--only fio,swap,swap-machine,app] [--kernel 6.1|6.12] [--json FILE]
 
 Tables go to stdout, what is being done to stderr.  Guests are emulated where KVM does not work: then only
 ratios within one run say something.  docs/benchmarks.md says what is measured.
@@ -22,18 +22,22 @@ import vm_lab
 import vm_swap
 from vm_lab import guestvm, qemu
 
-PARTS = {"fio": vm_fio, "swap": vm_swap, "app": vm_app}
+# name: how to measure it, and the module with tables() and goals() of that
+PARTS = {"fio": (vm_fio.measure, vm_fio), "swap": (vm_swap.measure, vm_swap),
+         "swap-machine": (vm_swap.measure_machine, vm_swap), "app": (vm_app.measure, vm_app)}
+NOT_QUICK = ("swap-machine",)
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(prog="bench/vm/main.py", description="block devices and swap in two guests")
     parser.add_argument("--build", type=Path, default=Path(vm_lab.ROOT, "build"), help="a release build")
     parser.add_argument("--quick", action="store_true", help="one run of each, for a first look: 2 minutes")
-    parser.add_argument("--only", default=",".join(PARTS), help=f"of {', '.join(PARTS)}, with commas")
+    parser.add_argument("--only", help=f"parts, of {', '.join(PARTS)}, with commas")
     parser.add_argument("--kernel", choices=guestvm.SERIES, default=guestvm.SERIES[0], help="of the guests")
     parser.add_argument("--json", metavar="FILE", help="write every number there too")
     arguments = parser.parse_args()
-    arguments.parts = arguments.only.split(",")
+    arguments.parts = (arguments.only.split(",") if arguments.only else
+                       [name for name in PARTS if not arguments.quick or name not in NOT_QUICK])
     unknown = set(arguments.parts) - set(PARTS)
     if unknown:
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
@@ -46,17 +50,20 @@ def measure(arguments):
     kernel = guestvm.Kernel(arguments.kernel)
     result = {"date": f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC",
               "machine": machine(), "accelerator": qemu.accel(kernel).partition(",")[0],
-              "kernel": kernel.version, "quick": arguments.quick}
+              "kernel": kernel.version, "quick": arguments.quick, "goals": []}
     with guestvm.Run(kernel, visible=[build]) as run:
         lab = vm_lab.Lab(run, build, arguments.quick)
         for name in arguments.parts:
             start = time.monotonic()
+            do, part = PARTS[name]
             try:
-                result[name] = PARTS[name].measure(lab)
+                result[name] = do(lab)
             except (vm_lab.Unavailable, *vm_lab.FAILURES) as error:
                 vm_lab.say(f"{name}: {error}")
                 result[name] = {"error": vm_lab.reason(error)}
             lab.shut()
+            if "error" not in result[name]:
+                result["goals"] += part.goals(result[name])
             result[name]["took_seconds"] = round(time.monotonic() - start)
     return result
 
@@ -73,7 +80,7 @@ def tables(result):
     guests = {"kvm": "by KVM", "tcg": "emulated (TCG): compare only within a table"}
     texts = [f"{result['date']}, {result['machine']}; two guests, "
              f"{guests.get(result['accelerator'], result['accelerator'])}, Linux {result['kernel']}"]
-    for name, part in PARTS.items():
+    for name, (_, part) in PARTS.items():
         if "error" in result.get(name, {}):
             texts.append(f"{name}: not run: {result[name]['error']}")
         elif name in result:

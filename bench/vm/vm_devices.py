@@ -14,6 +14,8 @@ class Device:
     """start() makes `path` usable, with so many MiB; stop() leaves the guests as they were before."""
 
     path = None
+    # As its manual wants it.
+    swapon_options = ""
 
     def __init__(self, name):
         self.name = name
@@ -64,6 +66,8 @@ class SlabswapServer:
 class Slabswap(Device):
     """Ours: the kernel over a Unix socket to slabswap-nbd, which has the donor's memory over RDMA."""
 
+    swapon_options = "--discard"
+
     def __init__(self, name, server=None, backup="/dev/vda", node="nbd0", connections=1):
         """@server: that other devices use too; else one of its own with @backup."""
         super().__init__(name)
@@ -79,6 +83,8 @@ class Slabswap(Device):
             self._own = self._share = SlabswapServer(self._backup)
         self._share.start(lab, mib)
         self._share.server.attach(self._node, self._options)
+        # What was on the backup does not matter: else it is copied to the donor in the background.
+        lab.client.run(f"blkdiscard {self.path}", timeout=60)
 
     def stop(self):
         self._share.server.detach(self._node)

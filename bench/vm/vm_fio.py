@@ -3,20 +3,22 @@
 import json
 
 from vm_devices import NO_BACKUP, NbdTcp, NvmeRdma, Slabswap, SlabswapServer
-from vm_lab import FAILURES, Unavailable, median, needs_programs, number, ratios, reason, rotated, say, table
+from vm_lab import FAILURES, Unavailable, goal, median, needs_programs, number, ratios, reason, rotated, say, table
 
 DONOR_MIB = 768
 CLIENT_MIB = 384
 # Of each device: more than enough for pages at random, and soon written in full.
 DEVICE_MIB = 64
 RUNS, QUICK_RUNS = 5, 1
-SECONDS, QUICK_SECONDS = 1.5, 1
+SECONDS = 1
+WARM_UP_SECONDS = 0.2
 RAMP_SECONDS = 0.3
 # name, fio's rw, queue depth
 JOBS = [("read depth 1", "randread", 1), ("read depth 16", "randread", 16),
         ("write depth 1", "randwrite", 1), ("write depth 16", "randwrite", 16)]
 PERCENTILES = {"p50_us": "50.000000", "p99_us": "99.000000", "p999_us": "99.900000"}
 OURS = "slabswap"
+PEERS = ("nvme-rdma to nvmet-rdma", "nbd-client over TCP to nbdkit")
 
 
 def measure(lab):
@@ -24,23 +26,22 @@ def measure(lab):
     lab.boot(DONOR_MIB, CLIENT_MIB, [DEVICE_MIB])
     needs_programs(lab.client, "fio")
     runs = QUICK_RUNS if lab.is_quick else RUNS
-    seconds = QUICK_SECONDS if lab.is_quick else SECONDS
     devices, failed = start_all(lab, all_devices(lab))
     jobs = {job[0]: {device.name: {} for device in devices} for job in JOBS}
     for run in range(runs):
         for device in rotated(devices, run):
             say(f"fio, run {run + 1} of {runs}: {device.name}")
-            for job, numbers in fio(lab.client, device.path, seconds).items():
+            for job, numbers in fio(lab.client, device.path, SECONDS).items():
                 for key, value in numbers.items():
                     jobs[job][device.name].setdefault(key, []).append(value)
-    return {"device_mib": DEVICE_MIB, "runs": runs, "seconds": seconds, "jobs": jobs, "failed": failed,
+    return {"device_mib": DEVICE_MIB, "runs": runs, "seconds": SECONDS, "jobs": jobs, "failed": failed,
             "status": {device.name: device.status() for device in devices if device.status()}}
 
 
 def all_devices(lab):
     plain = SlabswapServer(NO_BACKUP)
     backed = SlabswapServer("/dev/vda", device="swap1", daemon_of=plain)
-    peers = [NvmeRdma("nvme-rdma to nvmet-rdma"), NbdTcp("nbd-client over TCP to nbdkit", "nbd3")]
+    peers = [NvmeRdma(PEERS[0]), NbdTcp(PEERS[1], "nbd3")]
     if lab.is_quick:
         return [Slabswap(OURS, plain), *peers]
     return [Slabswap(OURS, plain), Slabswap(f"{OURS}, 4 connections", plain, node="nbd1", connections=4),
@@ -56,6 +57,8 @@ def start_all(lab, devices):
             # Reads are to find data.
             lab.client.run(f"fio --name=fill --filename={device.path} --ioengine=libaio --direct=1 --rw=write "
                            "--bs=128k --iodepth=4 --output=/dev/null", timeout=60)
+            # What an emulator sees for the first time is slow.
+            fio(lab.client, device.path, WARM_UP_SECONDS)
             running.append(device)
         except (Unavailable, *FAILURES) as error:
             failed[device.name] = reason(error)
@@ -76,6 +79,13 @@ def fio(guest, path, seconds):
         results[job["jobname"]] = {"iops": side["iops"], **{
             key: percentiles[name] / 1000 for key, name in PERCENTILES.items()}}
     return results
+
+
+def goals(result):
+    """As bench/run takes them."""
+    return [goal(f"{job}: IOPS of {OURS} at least those of {peer}",
+                 ratios(devices.get(OURS, {}).get("iops", []), devices.get(peer, {}).get("iops", [])))
+            for job, devices in result["jobs"].items() for peer in PEERS]
 
 
 def tables(result):

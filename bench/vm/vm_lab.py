@@ -89,6 +89,11 @@ def ratios(ours, others):
     return median([a / b for a, b in zip(ours, others) if b])
 
 
+def goal(text, value):
+    """That a ratio is at least 1, as bench/run takes it."""
+    return {"goal": text, "value": number(value, 2), "met": None if value is None else value >= 1}
+
+
 def number(value, digits=0):
     """For a table."""
     return "" if value is None else f"{value:.{digits}f}"
