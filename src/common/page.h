@@ -16,6 +16,16 @@
 #define BLOCK_BYTES (BLOCK_PAGES * PAGE_BYTES)
 #define BLOCK_SHIFT 17
 
+/* Pages in @mask.  The compiler's own way is a call and a table where POPCNT is not assumed. */
+static inline uint32_t
+page_count(uint32_t mask)
+{
+	mask -= mask >> 1 & UINT32_C(0x55555555);
+	mask = (mask & UINT32_C(0x33333333)) + (mask >> 2 & UINT32_C(0x33333333));
+	mask = (mask + (mask >> 4)) & UINT32_C(0x0f0f0f0f);
+	return mask * UINT32_C(0x01010101) >> 24;
+}
+
 #define NSEC_PER_USEC UINT64_C(1000)
 #define NSEC_PER_MSEC UINT64_C(1000000)
 #define NSEC_PER_SEC UINT64_C(1000000000)

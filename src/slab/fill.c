@@ -142,7 +142,7 @@ fill_next(struct slab_device *d, struct fill_rate *rate, uint64_t bytes_per_s, u
 	for (; at->block < d->arena.slab_blocks; at->block++, at->page = 0) {
 		const uint32_t block = slab * d->arena.slab_blocks + at->block;
 		const uint32_t pages = first_run(wanted_pages(d, block) & UINT32_MAX << at->page);
-		const uint64_t bytes = (uint64_t)__builtin_popcount(pages) * PAGE_BYTES;
+		const uint64_t bytes = page_count(pages) * PAGE_BYTES;
 
 		if (pages == 0)
 			continue;

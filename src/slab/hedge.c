@@ -33,8 +33,7 @@ move_pages(struct piece *p)
 	while (got != 0) {
 		const uint32_t run = first_run(got);
 
-		memcpy(piece_run_buf(h, run), piece_run_buf(p, run),
-		       (size_t)__builtin_popcount(run) * PAGE_BYTES);
+		memcpy(piece_run_buf(h, run), piece_run_buf(p, run), page_count(run) * PAGE_BYTES);
 		got &= ~run;
 	}
 	p->io.data = h->pages + ((uint8_t *)p->io.data - p->pages);
@@ -99,7 +98,7 @@ hedge(struct piece *p)
 		.buf = piece_run_buf(h, h->backup_mask),
 		.offset_bytes = ((uint64_t)h->order.block << BLOCK_SHIFT) +
 				((uint64_t)__builtin_ctz(h->backup_mask) << PAGE_SHIFT),
-		.length_bytes = (uint64_t)__builtin_popcount(h->backup_mask) << PAGE_SHIFT,
+		.length_bytes = page_count(h->backup_mask) << PAGE_SHIFT,
 		.done = hedge_done_cb,
 	};
 	backup_submit(d->backup, &h->backup_op);

@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#define ENTRIES_PER_BUCKET 4u
+
 static struct order_entry *
 entry_of(const struct list *node)
 {
@@ -47,7 +49,9 @@ page_order_init(struct page_order *o, uint32_t n_entries, struct list *ready)
 {
 	uint32_t n = 64;
 
-	while (n < n_entries * 2 && n < 1u << 20)
+	/* Few of the entries are in use at a time: a table that stays in the cache is worth more
+	 * than short chains when all are. */
+	while (n < n_entries / ENTRIES_PER_BUCKET)
 		n *= 2;
 	o->buckets = calloc(n, sizeof(*o->buckets));
 	if (!o->buckets)

@@ -124,7 +124,7 @@ piece_take(struct slab_device *d, enum backend_kind kind, uint32_t block, uint32
 		.buffer_page = page,
 		.buffer_order = (uint8_t)order,
 		.first_page = (uint8_t)__builtin_ctz(mask),
-		.n_pages = (uint8_t)__builtin_popcount(mask),
+		.n_pages = (uint8_t)page_count(mask),
 	};
 	list_init(&p->free_node);
 	list_init(&p->done_node);
@@ -143,7 +143,7 @@ piece_take(struct slab_device *d, enum backend_kind kind, uint32_t block, uint32
 struct piece *
 piece_get_internal(struct slab_device *d, uint32_t block, uint32_t mask)
 {
-	return piece_take(d, BACKEND_WRITE, block, mask, (uint32_t)__builtin_popcount(mask));
+	return piece_take(d, BACKEND_WRITE, block, mask, page_count(mask));
 }
 
 static struct backend_io *
@@ -157,7 +157,7 @@ piece_get(struct slab_device *d, enum backend_kind kind, uint64_t offset, uint32
 	struct piece *p;
 
 	assert(length > 0 && (!is_partial || in_page + length <= PAGE_BYTES));
-	p = piece_take(d, kind, block, mask, is_merge ? 2 : (uint32_t)__builtin_popcount(mask));
+	p = piece_take(d, kind, block, mask, is_merge ? 2 : page_count(mask));
 	if (!p)
 		return NULL;
 	p->io.data = p->pages + (is_merge ? PAGE_BYTES : 0) + in_page;

@@ -27,7 +27,7 @@ got_pages(struct piece *p, uint32_t mask, uint64_t *counter)
 {
 	p->todo &= ~mask;
 	if (!p->is_repair && !p->is_fill)
-		*counter += (uint32_t)__builtin_popcount(mask);
+		*counter += page_count(mask);
 }
 
 static void
@@ -58,7 +58,7 @@ fetch_zeros(struct piece *p, uint32_t zeros)
 	while (zeros != 0) {
 		const uint32_t run = first_run(zeros);
 
-		memset(piece_run_buf(p, run), 0, (size_t)__builtin_popcount(run) * PAGE_BYTES);
+		memset(piece_run_buf(p, run), 0, page_count(run) * PAGE_BYTES);
 		got_pages(p, run, &p->dev->stats.pages_read_zero);
 		zeros &= ~run;
 	}
@@ -83,7 +83,7 @@ fetch_from_backup(struct piece *p, uint32_t run)
 		.buf = piece_run_buf(p, run),
 		.offset_bytes = ((uint64_t)p->order.block << BLOCK_SHIFT) +
 				((uint64_t)__builtin_ctz(run) << PAGE_SHIFT),
-		.length_bytes = (uint64_t)__builtin_popcount(run) << PAGE_SHIFT,
+		.length_bytes = page_count(run) << PAGE_SHIFT,
 		.done = fetch_backup_done_cb,
 	};
 	device_posted(p->dev, &p->io);
@@ -216,7 +216,7 @@ count_copied(const struct piece *p)
 		counter = &s->pages_migrated;
 	else if (p->is_fill)
 		counter = &s->pages_refilled;
-	*counter += (uint32_t)__builtin_popcount(p->remote_mask);
+	*counter += page_count(p->remote_mask);
 }
 
 void

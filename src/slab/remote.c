@@ -518,7 +518,7 @@ remote_post(struct piece *p, enum tp_op_kind kind, uint32_t mask)
 	slab_op_begins(p, kind);
 	p->remote_op = (struct tp_op){
 		.kind = kind,
-		.length_bytes = (uint32_t)__builtin_popcount(mask) * PAGE_BYTES,
+		.length_bytes = page_count(mask) * PAGE_BYTES,
 		.region = r->buffers,
 		.buf = piece_run_buf(p, mask),
 		.remote_addr = home.remote_addr + in_slab,

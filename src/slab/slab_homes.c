@@ -36,7 +36,7 @@ is_old(const struct migration *m, uint32_t generation)
 static uint32_t
 count(uint32_t mask)
 {
-	return (uint32_t)__builtin_popcount(mask);
+	return page_count(mask);
 }
 
 /* A copy that was under way when the old home was lost has come to the new one. */

@@ -129,7 +129,7 @@ slab_unmap_lost(struct slab_device *d, uint32_t slab)
 		if (s->pages_degraded > 0 || s->pages_lost > 0)
 			lost = b->remote & ~b->backup & ~order_unsafe_pages(&d->order, block, NULL);
 		slab_clear_remote(d, block, ~lost);
-		n_lost += (uint32_t)__builtin_popcount(lost);
+		n_lost += page_count(lost);
 	}
 	d->stats.pages_degraded -= s->pages_degraded;
 	d->stats.pages_lost += n_lost - s->pages_lost;
@@ -230,13 +230,13 @@ slab_forget_pages(struct slab_device *d, uint32_t block, uint32_t mask, uint32_t
 	uint32_t n = 0, n_lost = 0;
 
 	if (s->pages_degraded > 0) {
-		n = (uint32_t)__builtin_popcount(readable & ~b->backup & mask & ~unsafe);
+		n = page_count(readable & ~b->backup & mask & ~unsafe);
 		assert(n <= s->pages_degraded);
 		s->pages_degraded -= n;
 		d->stats.pages_degraded -= n;
 	}
 	if (s->pages_lost > 0) {
-		n_lost = (uint32_t)__builtin_popcount(b->remote & ~readable & mask);
+		n_lost = page_count(b->remote & ~readable & mask);
 		slab_clear_remote(d, block, b->remote & ~readable & mask);
 		s->pages_lost -= n_lost;
 		d->stats.pages_lost -= n_lost;
@@ -250,7 +250,7 @@ void
 slab_degrade_pages(struct slab_device *d, uint32_t block, uint32_t mask)
 {
 	struct arena_slab *s = &d->arena.slabs[arena_slab_of_block(&d->arena, block)];
-	const uint32_t n = (uint32_t)__builtin_popcount(mask);
+	const uint32_t n = page_count(mask);
 
 	assert(n == 0 || slab_is_readable(d, arena_slab_of_block(&d->arena, block)));
 	s->pages_degraded += n;
@@ -261,7 +261,7 @@ void
 slab_mend_pages(struct slab_device *d, uint32_t block, uint32_t mask)
 {
 	struct arena_slab *s = &d->arena.slabs[arena_slab_of_block(&d->arena, block)];
-	const uint32_t n = (uint32_t)__builtin_popcount(mask);
+	const uint32_t n = page_count(mask);
 
 	assert(n <= s->pages_degraded);
 	s->pages_degraded -= n;
@@ -272,7 +272,7 @@ void
 slab_lose_pages(struct slab_device *d, uint32_t block, uint32_t mask)
 {
 	struct arena_slab *s = &d->arena.slabs[arena_slab_of_block(&d->arena, block)];
-	const uint32_t n = (uint32_t)__builtin_popcount(mask);
+	const uint32_t n = page_count(mask);
 
 	if (n == 0)
 		return;
