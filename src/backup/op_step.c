@@ -11,6 +11,21 @@ is_transfer(const struct backup_op *op)
 	return op->kind == BACKUP_OP_READ || op->kind == BACKUP_OP_WRITE;
 }
 
+/* What was transferred is not transferred again. */
+static void
+parts_advance(struct backup_op *op, size_t bytes)
+{
+	while (op->n_parts > 0 && bytes >= op->parts->iov_len) {
+		bytes -= op->parts->iov_len;
+		op->parts++;
+		op->n_parts--;
+	}
+	if (bytes > 0 && op->n_parts > 0) {
+		op->parts->iov_base = (char *)op->parts->iov_base + bytes;
+		op->parts->iov_len -= bytes;
+	}
+}
+
 enum op_step
 op_step(struct backup_op *op, int32_t res, int *ret_status)
 {
@@ -28,8 +43,11 @@ op_step(struct backup_op *op, int32_t res, int *ret_status)
 	}
 	assert((uint64_t)res <= op->length_bytes - op->transferred_bytes);
 	op->transferred_bytes += (uint64_t)res;
-	if (op->transferred_bytes < op->length_bytes)
+	if (op->transferred_bytes < op->length_bytes) {
+		if (op->n_parts > 0)
+			parts_advance(op, (size_t)res);
 		return OP_STEP_CONTINUE;
+	}
 	*ret_status = 0;
 	return OP_STEP_DONE;
 }

@@ -11,7 +11,7 @@ enum op_step {
 	OP_STEP_RETRY,	  /* nothing happened: ask again, later */
 };
 
-/* @res: bytes or -errno, as a completion has it.  Moves op->transferred_bytes.
+/* @res: bytes or -errno, as a completion has it.  Moves op->transferred_bytes and op->parts.
  * @ret_status is written for OP_STEP_DONE only. */
 enum op_step op_step(struct backup_op *op, int32_t res, int *ret_status);
 

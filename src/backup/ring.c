@@ -70,11 +70,17 @@ registered_index(const struct ring *ring, const char *buf, uint64_t length_bytes
 static void
 prep_transfer(const struct ring *ring, struct io_uring_sqe *sqe, const struct backup_op *op)
 {
-	char *buf = (char *)op->buf + op->transferred_bytes;
 	uint32_t length = (uint32_t)(op->length_bytes - op->transferred_bytes);
 	uint64_t offset = op->offset_bytes + op->transferred_bytes;
-	int index = registered_index(ring, buf, length);
+	char *buf;
+	int index;
 
+	if (op->n_parts > 0) {
+		io_uring_prep_writev(sqe, ring->target->fd, op->parts, op->n_parts, offset);
+		return;
+	}
+	buf = (char *)op->buf + op->transferred_bytes;
+	index = registered_index(ring, buf, length);
 	if (op->kind == BACKUP_OP_READ) {
 		if (index >= 0)
 			io_uring_prep_read_fixed(sqe, ring->target->fd, buf, length, offset, index);
@@ -489,6 +495,8 @@ ring_submit(struct ring *ring, struct backup_op *op)
 	assert(op->kind == BACKUP_OP_SYNC ||
 	       (op->length_bytes > 0 && op->offset_bytes < ring->target->size_bytes &&
 		op->length_bytes <= ring->target->size_bytes - op->offset_bytes));
+	assert(op->n_parts == 0 || op->kind == BACKUP_OP_WRITE);
+	assert(op->n_parts <= BACKUP_PARTS_MAX);
 	op->transferred_bytes = 0;
 	op->submitted_ns = turn_clock_now(ring->clock);
 	PROBE4(backup_submitted, op, op->kind, op->offset_bytes, op->length_bytes);

@@ -14,8 +14,12 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 #include "common/list.h"
+
+/* Of one WRITE; the kernel has room for so many (UIO_FASTIOV), for more it allocates. */
+#define BACKUP_PARTS_MAX 8u
 
 enum backup_op_kind {
 	BACKUP_OP_READ = 1,
@@ -35,15 +39,35 @@ typedef void backup_op_done_fn(struct backup_op *op, int status);
 /* Lives in the caller's memory; the implementation's from submit to done(). */
 struct backup_op {
 	enum backup_op_kind kind;
-	void *buf;	       /* READ, WRITE: page aligned, inside the registered arena */
+	uint32_t n_parts; /* WRITE: of bytes that lie apart in memory; at most BACKUP_PARTS_MAX */
+	union {
+		void *buf; /* READ, WRITE: page aligned, inside the registered arena */
+		/* With n_parts: in the order of the disk, each as buf.  The implementation may
+		 * change them, and n_parts. */
+		struct iovec *parts;
+	};
 	uint64_t offset_bytes; /* multiple of PAGE_BYTES */
-	uint64_t length_bytes; /* multiple of PAGE_BYTES; READ and WRITE: at most BLOCK_BYTES */
+	/* Multiple of PAGE_BYTES; READ, WRITE, and each part of a WRITE: at most BLOCK_BYTES. */
+	uint64_t length_bytes;
 	backup_op_done_fn *done;
 
 	struct list node;	    /* the implementation's queue */
 	uint64_t transferred_bytes; /* the implementation's, as the next */
 	uint64_t submitted_ns;
 };
+
+/* The page at @at_bytes of a READ or WRITE, for implementations that do not change the parts. */
+static inline void *
+backup_op_page(const struct backup_op *op, uint64_t at_bytes)
+{
+	const struct iovec *part = op->parts;
+
+	if (op->n_parts == 0)
+		return (uint8_t *)op->buf + at_bytes;
+	while (at_bytes >= part->iov_len)
+		at_bytes -= part++->iov_len;
+	return (uint8_t *)part->iov_base + at_bytes;
+}
 
 struct backup;
 

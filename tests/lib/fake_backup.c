@@ -32,11 +32,14 @@ op_of(struct list *node)
 static uint64_t
 checksum(const struct backup_op *op)
 {
-	const uint8_t *p = op->buf;
 	uint64_t sum = 14695981039346656037u;
 
-	for (uint64_t i = 0; i < op->length_bytes; i++)
-		sum = (sum ^ p[i]) * 1099511628211u;
+	for (uint64_t at = 0; at < op->length_bytes; at += PAGE_BYTES) {
+		const uint8_t *p = backup_op_page(op, at);
+
+		for (uint32_t i = 0; i < PAGE_BYTES; i++)
+			sum = (sum ^ p[i]) * 1099511628211u;
+	}
 	return sum;
 }
 
@@ -52,6 +55,20 @@ conflicts(const struct backup_op *a, const struct backup_op *b)
 }
 
 static void
+check_parts(const struct backup_op *op)
+{
+	uint64_t bytes = 0;
+
+	assert(op->kind == BACKUP_OP_WRITE && op->n_parts > 1 && op->n_parts <= BACKUP_PARTS_MAX);
+	for (uint32_t i = 0; i < op->n_parts; i++) {
+		assert(op->parts[i].iov_len > 0 && op->parts[i].iov_len % PAGE_BYTES == 0 &&
+		       op->parts[i].iov_len <= BLOCK_BYTES);
+		bytes += op->parts[i].iov_len;
+	}
+	assert(bytes == op->length_bytes);
+}
+
+static void
 submit_cb(struct backup *b, struct backup_op *op)
 {
 	struct fake_backup *fb = container_of(b, struct fake_backup, backup);
@@ -61,7 +78,9 @@ submit_cb(struct backup *b, struct backup_op *op)
 	assert(op->offset_bytes % PAGE_BYTES == 0 && op->length_bytes % PAGE_BYTES == 0);
 	assert(op->offset_bytes + op->length_bytes <= fb->size_bytes);
 	assert(op->kind == BACKUP_OP_SYNC || op->length_bytes > 0);
-	if (op->kind == BACKUP_OP_READ || op->kind == BACKUP_OP_WRITE)
+	if (op->n_parts > 0)
+		check_parts(op);
+	else if (op->kind == BACKUP_OP_READ || op->kind == BACKUP_OP_WRITE)
 		assert(op->buf && op->length_bytes <= BLOCK_BYTES);
 	list_foreach (pos, &fb->ops) {
 		assert(op_of(pos) != op);
@@ -165,7 +184,8 @@ op_carry_out(struct fake_backup *fb, struct backup_op *op)
 		memcpy(op->buf, bytes, op->length_bytes);
 		return 0;
 	case BACKUP_OP_WRITE:
-		memcpy(bytes, op->buf, op->length_bytes);
+		for (uint64_t at = 0; at < op->length_bytes; at += PAGE_BYTES)
+			memcpy(bytes + at, backup_op_page(op, at), PAGE_BYTES);
 		mark_written(fb, op);
 		return 0;
 	case BACKUP_OP_ZERO:
@@ -187,19 +207,31 @@ op_carry_out(struct fake_backup *fb, struct backup_op *op)
 	return -EINVAL;
 }
 
-void
-fake_backup_step(struct fake_backup *fb, uint32_t index)
+static struct backup_op *
+op_at(const struct fake_backup *fb, uint32_t index)
 {
 	struct list *node = fb->ops.next;
-	struct backup_op *op;
 
 	assert(index < fb->n_ops);
 	while (index-- > 0)
 		node = node->next;
-	op = op_of(node);
+	return op_of(node);
+}
+
+const struct backup_op *
+fake_backup_op(const struct fake_backup *fb, uint32_t index)
+{
+	return op_at(fb, index);
+}
+
+void
+fake_backup_step(struct fake_backup *fb, uint32_t index)
+{
+	struct backup_op *op = op_at(fb, index);
+
 	if (op->kind == BACKUP_OP_WRITE)
 		assert(op->transferred_bytes == checksum(op)); /* invariant 3 */
-	list_del(node);
+	list_del(&op->node);
 	fb->n_ops--;
 	op->done(op, op_carry_out(fb, op));
 }

@@ -28,6 +28,8 @@ uint8_t *fake_backup_bytes(struct fake_backup *fb);
 
 /* Ops in flight. */
 uint32_t fake_backup_pending(const struct fake_backup *fb);
+/* The @index-th op in flight, oldest first. */
+const struct backup_op *fake_backup_op(const struct fake_backup *fb, uint32_t index);
 /* Completes the @index-th op in flight, oldest first. */
 void fake_backup_step(struct fake_backup *fb, uint32_t index);
 /* Completes ops, oldest first, and those that follow from them, until none is left. */

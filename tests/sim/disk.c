@@ -42,6 +42,38 @@ is_read(const struct backup_op *op)
 	return op->kind == BACKUP_OP_READ;
 }
 
+/* Each page by itself: of a WRITE they may lie apart. */
+static uint64_t
+sum_of(const struct backup_op *op)
+{
+	uint64_t sum = 0;
+
+	for (uint64_t at = 0; at < op->length_bytes; at += PAGE_BYTES)
+		sum = sum * 31 + sim_sum(backup_op_page(op, at), PAGE_BYTES);
+	return sum;
+}
+
+static bool
+has_buffers(const struct backup_op *op)
+{
+	return op->buf != NULL; /* or parts */
+}
+
+static void
+buffers_use(struct sim_disk *d, const struct backup_op *op)
+{
+	for (uint64_t at = 0; has_buffers(op) && at < op->length_bytes; at += PAGE_BYTES)
+		oracle_buffer_use(d->sim, d->host, backup_op_page(op, at), PAGE_BYTES, is_read(op));
+}
+
+static void
+buffers_free(struct sim_disk *d, const struct backup_op *op)
+{
+	for (uint64_t at = 0; has_buffers(op) && at < op->length_bytes; at += PAGE_BYTES)
+		oracle_buffer_free(d->sim, d->host, backup_op_page(op, at), PAGE_BYTES,
+				   is_read(op));
+}
+
 static void
 claim(struct sim_disk *d, const struct backup_op *op)
 {
@@ -139,7 +171,7 @@ change_bytes(struct sim_disk *d, const struct backup_op *op, uint64_t n_bytes)
 		}
 		keep_undo(d, page);
 		if (op->kind == BACKUP_OP_WRITE)
-			memcpy(bytes, (const uint8_t *)op->buf + at, n);
+			memcpy(bytes, backup_op_page(op, at), n);
 		else
 			memset(bytes, 0, n);
 		d->pages[page].is_allocated = op->kind == BACKUP_OP_WRITE;
@@ -268,7 +300,7 @@ op_cb(struct sim_event *ev)
 	}
 	if (sim_host_is_late(d->host, ev))
 		return;
-	if (op->kind == BACKUP_OP_WRITE && sim_sum(op->buf, op->length_bytes) != o->sum)
+	if (op->kind == BACKUP_OP_WRITE && sum_of(op) != o->sum)
 		sim_fail(DEVICE_3, "the buffer of a backup write changed while it was under way");
 	list_del(&o->node);
 	free(o);
@@ -280,12 +312,25 @@ op_cb(struct sim_event *ev)
 	else
 		status = carry_out_write(d, op);
 	release(d, op);
-	if (op->buf)
-		oracle_buffer_free(d->sim, d->host, op->buf, op->length_bytes, is_read(op));
+	buffers_free(d, op);
 	guard_enter();
 	op->done(op, status);
 	guard_leave();
 	sim_host_touch(d->host);
+}
+
+static void
+check_parts(const struct backup_op *op)
+{
+	uint64_t bytes = 0;
+
+	assert(op->kind == BACKUP_OP_WRITE && op->n_parts > 1 && op->n_parts <= BACKUP_PARTS_MAX);
+	for (uint32_t i = 0; i < op->n_parts; i++) {
+		assert(op->parts[i].iov_len > 0 && op->parts[i].iov_len % PAGE_BYTES == 0 &&
+		       op->parts[i].iov_len <= BLOCK_BYTES);
+		bytes += op->parts[i].iov_len;
+	}
+	assert(bytes == op->length_bytes);
 }
 
 static void
@@ -295,7 +340,9 @@ check_op(const struct sim_disk *d, const struct backup_op *op)
 	assert(op->offset_bytes % PAGE_BYTES == 0 && op->length_bytes % PAGE_BYTES == 0);
 	assert(op->offset_bytes + op->length_bytes <= d->size_bytes);
 	assert(op->kind == BACKUP_OP_SYNC || op->length_bytes > 0);
-	if (op->kind == BACKUP_OP_READ || op->kind == BACKUP_OP_WRITE)
+	if (op->n_parts > 0)
+		check_parts(op);
+	else if (op->kind == BACKUP_OP_READ || op->kind == BACKUP_OP_WRITE)
 		assert(op->buf && op->length_bytes <= BLOCK_BYTES);
 }
 
@@ -309,16 +356,15 @@ submit_cb(struct backup *b, struct backup_op *op)
 
 	check_op(d, op);
 	claim(d, op);
-	if (op->kind == BACKUP_OP_READ || op->kind == BACKUP_OP_WRITE)
-		oracle_buffer_use(sim, d->host, op->buf, op->length_bytes, is_read(op));
-	else
+	if (op->kind != BACKUP_OP_READ && op->kind != BACKUP_OP_WRITE)
 		op->buf = NULL;
+	buffers_use(d, op);
 	o->ev.fire = op_cb;
 	o->disk = d;
 	o->op = op;
 	o->ticks = d->ticks;
 	if (op->kind == BACKUP_OP_WRITE) {
-		o->sum = sim_sum(op->buf, op->length_bytes);
+		o->sum = sum_of(op);
 		oracle_backup_write(sim, d->index, op);
 	}
 	if (d->slow_until_ns > sim_now(sim)) {
@@ -412,8 +458,7 @@ sim_disk_crash(struct sim_disk *d, bool is_power)
 						     512);
 		}
 		release(d, op);
-		if (op->buf)
-			oracle_buffer_free(d->sim, d->host, op->buf, op->length_bytes, is_read(op));
+		buffers_free(d, op);
 		free(o);
 	}
 	if (is_power)

@@ -241,8 +241,7 @@ oracle_backup_write(struct sim *sim, uint32_t device, const struct backup_op *op
 		bytes = remote_page(dh, page);
 		/* An older write may be on its way there after the newer one is on remote. */
 		if (bytes && dh->pages.pages[page].newest &&
-		    memcmp(bytes, (const uint8_t *)op->buf + (size_t)i * PAGE_BYTES, PAGE_BYTES) !=
-			    0)
+		    memcmp(bytes, backup_op_page(op, (uint64_t)i * PAGE_BYTES), PAGE_BYTES) != 0)
 			oracle_copies_of(dh, page);
 	}
 }

@@ -176,6 +176,50 @@ short_result__is_completed(void **state)
 	assert_int_equal(faults.seen, 2 + 3);
 }
 
+/* Pages of memory that lie in another order than those of the disk. */
+static void
+write_parts_and_read_back(struct places *p, unsigned int n_short)
+{
+	struct iovec parts[3] = {{p->buf + 4 * PAGE_BYTES, PAGE_BYTES},
+				 {p->buf, 2 * PAGE_BYTES},
+				 {p->buf + 6 * PAGE_BYTES, PAGE_BYTES}};
+	struct fixture_op fop = {.op = {.kind = BACKUP_OP_WRITE,
+					.offset_bytes = MIB,
+					.length_bytes = 4 * PAGE_BYTES,
+					.done = fixture_op_done,
+					.parts = parts,
+					.n_parts = 3}};
+	static const int expected[] = {4, 0, 1, 6};
+
+	for (int i = 0; i < 8; i++)
+		memset(p->buf + i * PAGE_BYTES, i, PAGE_BYTES);
+	faults.result_failures = n_short;
+	faults.result = PAGE_BYTES;
+	backup_submit(p->b, &fop.op);
+	fixture_run_until(p->loop, &fop.done, 1);
+	assert_int_equal(fop.status, 0);
+	memset(p->buf, 0xff, BLOCK_BYTES);
+	assert_int_equal(fixture_do(p->loop, p->b, BACKUP_OP_READ, p->buf, MIB, 4 * PAGE_BYTES), 0);
+	for (int i = 0; i < 4; i++) {
+		assert_int_equal(p->buf[i * PAGE_BYTES], expected[i]);
+		assert_memory_equal(p->buf + i * PAGE_BYTES, p->buf + i * PAGE_BYTES + 1,
+				    PAGE_BYTES - 1);
+	}
+}
+
+static void
+parts__are_written_one_after_the_other(void **state)
+{
+	write_parts_and_read_back(*state, 0);
+}
+
+static void
+parts__short_result_is_completed(void **state)
+{
+	write_parts_and_read_back(*state, 2);
+	assert_int_equal(faults.seen, 2 + 2);
+}
+
 static void
 again_result__is_retried(void **state)
 {
@@ -415,6 +459,9 @@ main(void)
 		cmocka_unit_test_setup_teardown(submit_fails__is_tried_again_and_said_once, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(short_result__is_completed, setup, teardown),
+		cmocka_unit_test_setup_teardown(parts__are_written_one_after_the_other, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(parts__short_result_is_completed, setup, teardown),
 		cmocka_unit_test_setup_teardown(again_result__is_retried, setup, teardown),
 		cmocka_unit_test_setup_teardown(error_result__is_passed_on, setup, teardown),
 		cmocka_unit_test_setup_teardown(unsupported__is_remembered, setup, teardown),
