@@ -384,6 +384,7 @@ device_init(struct machine *m)
 		.migrate_rate = MIGRATE_RATE,
 		.choices = w->opt.choices,
 		.query_timeout_ns = OP_TIMEOUT_NS,
+		.backup_writes = 64,
 		.hot_slab = 20, /* with alpha and the period the paper's */
 		.alpha = 0.2,
 		.period_ns = NSEC_PER_SEC,

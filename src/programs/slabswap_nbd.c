@@ -48,6 +48,8 @@
 #include "slab/device.h"
 
 #define BACKUP_DEPTH 256u
+/* Of these, for pages that are written: enough for any disk, and others can still be taken back. */
+#define BACKUP_WRITES 64u
 #define HOLD_BYTES_MAX (UINT64_C(8) << 20)
 /* Watchers and descriptors of everything but NBD connections, and of each portal: two sessions. */
 #define WATCHERS 64u
@@ -249,6 +251,7 @@ device_configure(struct app *app, struct slab_device_config *dc)
 		.cold_periods = c->cold_periods,
 		.choices = c->choices,
 		.query_timeout_ns = c->query_timeout_ms * NSEC_PER_MSEC,
+		.backup_writes = BACKUP_WRITES,
 		.period_ns = c->period_ms * NSEC_PER_MSEC,
 		.name = c->name,
 		.psk = c->psk,

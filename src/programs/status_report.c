@@ -85,6 +85,8 @@ slabs_write(struct json_out *j, const struct slab_device_stats *s)
 	json_out_u64(j, "writes_unsafe", s->writes_unsafe);
 	json_out_u64(j, "writes_kept", s->writes_kept_total);
 	json_out_u64(j, "backup_writes_superseded", s->backup_writes_superseded);
+	json_out_u64(j, "backup_writes_waiting", s->backup_writes_waiting);
+	json_out_u64(j, "backup_writes_merged", s->backup_writes_merged);
 	json_out_u64(j, "answers_held", s->answers_held);
 	json_out_u64(j, "backup_wait_us", s->backup_wait_ns / 1000);
 	json_out_close(j, '}');

@@ -7,6 +7,8 @@
  *   pieces.c      the pools; get and put of pieces and buffers
  *   read_path.c   where a page's newest copy is, and fetching it; promotion
  *   write_path.c  the two copies of a write, its answer, its buffer
+ *   backup_queue.c  writes that wait until the backup takes more
+ *   supersede.c   writes that need not get to the backup any more
  *   range_path.c  TRIM and ZERO
  *   flush_path.c  the order of writes, flushes and durability
  *   slab_table.c  every transition of a slab's state
@@ -39,6 +41,7 @@
 #include "slab/activity.h"
 #include "slab/arena.h"
 #include "slab/backup.h"
+#include "slab/backup_queue.h"
 #include "slab/buffer_pool.h"
 #include "slab/core_timer.h"
 #include "slab/device.h"
@@ -78,6 +81,7 @@
 /* The backup half of a write. */
 enum write_backup {
 	WRITE_BACKUP_WAITING = 0, /* for its turn on the page */
+	WRITE_BACKUP_QUEUED,	  /* until the backup takes more */
 	WRITE_BACKUP_STARTED,
 	WRITE_BACKUP_OK,
 	WRITE_BACKUP_FAILED,
@@ -98,8 +102,9 @@ struct piece {
 	struct order_entry order;
 	struct unsafe_node unsafe; /* WRITE: until the backup has it */
 	struct list free_node;
-	struct list done_node;	/* waiting for its io.done() */
-	struct list retry_node; /* waiting for the backup to work again */
+	struct list done_node; /* waiting for its io.done() */
+	struct list wait_node; /* waiting for the backup to work again, or in backup_queue */
+	uint64_t queue_place;  /* there */
 
 	uint8_t *pages;	      /* first page of order.mask */
 	uint32_t buffer_page; /* index in the pool */
@@ -108,6 +113,8 @@ struct piece {
 	uint8_t n_pages;
 	bool is_repair;
 	bool is_fill;
+	bool is_alone;	     /* WRITE: joined others on the backup, and that operation failed */
+	bool is_answer_held; /* answered, but nobody knows yet; see throttle.h */
 
 	struct list hedge_node; /* remote->reads */
 	struct piece *hedge;	/* READ: reads from the backup what remote is slow with */
@@ -124,13 +131,12 @@ struct piece {
 	bool is_reading; /* in the read phase */
 	bool is_started; /* WRITE: past waiting and fetching */
 	bool is_answered;
-	bool is_answer_held; /* ... but nobody knows yet; see throttle.h */
 	bool is_main_done;
 	bool is_kept;	       /* WRITE: counted in n_kept */
 	bool has_remote;       /* WRITE: its remote copy was completed, in p->generation */
+	uint8_t n_tries;       /* WRITE: after both copies failed, before the answer */
 	uint32_t prior_remote; /* WRITE to an EVICTING slab: pages that it had before */
 	uint32_t prior_generation;
-	uint8_t n_tries; /* WRITE: after both copies failed, before the answer */
 	enum write_backup backup;
 	int backup_status; /* of WRITE_BACKUP_FAILED */
 
@@ -274,6 +280,7 @@ struct slab_device {
 	struct buffer_pool pool;      /* from the arena's first buffer page on */
 	struct buffer_pool read_pool; /* the pages behind it, for reads only */
 	struct page_order order;
+	struct backup_queue backup_queue;
 	struct slab_device_stats stats;
 	uint64_t now_ns; /* of the last advance */
 
@@ -368,6 +375,8 @@ struct arena_write *piece_arena_write(const struct piece *p);
 /* The pages @mask of @p, which are one run, in its buffer. */
 void *piece_run_buf(const struct piece *p, uint32_t mask);
 uint32_t piece_slab(const struct piece *p);
+/* Of its first page, on the device. */
+uint64_t piece_page_offset(const struct piece *p);
 /* Pages of the buffer pool that are free, for writes and for reads. */
 uint32_t pieces_free_pages(const struct slab_device *d);
 /* The pages of [@offset_bytes, + @length_bytes), which lie in one block, as its mask. */
@@ -402,6 +411,10 @@ void write_record(struct piece *p);
 void write_set_kept(struct piece *p);
 /* Those that wait for the kept write @p must not wait without end. */
 void write_unblock_later(struct piece *p, int status);
+
+/* supersede.c */
+/* The write @p has its remote copy: the backup copies of earlier ones that it replaces are needless. */
+void supersede_earlier(struct piece *p);
 
 /* range_path.c */
 void range_submit(struct range *r);

@@ -168,6 +168,8 @@ config_check(const struct slab_device_config *c)
 		return -EINVAL;
 	if (c->ack != SLAB_ACK_REMOTE && c->ack != SLAB_ACK_BOTH)
 		return -EINVAL;
+	if (c->backup_writes == 0 || c->backup_writes > BACKUP_WRITES_MAX)
+		return -EINVAL;
 	if (c->choices == 0 || c->choices > PLACEMENT_CHOICES_MAX || c->query_timeout_ns == 0)
 		return -EINVAL;
 	if (c->period_ns == 0 || c->alpha <= 0 || c->alpha > 1 || c->hot_slab < 0 ||
@@ -257,6 +259,9 @@ slab_device_new(const struct slab_device_config *config, struct backup *backup,
 	r = pieces_init(d);
 	if (r < 0)
 		goto err_fini;
+	r = backup_queue_init(d);
+	if (r < 0)
+		goto err_fini;
 	r = migrations_init(d);
 	if (r < 0)
 		goto err_fini;
@@ -271,6 +276,7 @@ slab_device_new(const struct slab_device_config *config, struct backup *backup,
 err_fini:
 	membership_fini(d);
 	migrations_fini(d);
+	backup_queue_fini(d);
 	pieces_fini(d);
 	free(d->runs);
 err_free:
@@ -285,6 +291,7 @@ slab_device_free(struct slab_device *d)
 		return NULL;
 	membership_fini(d);
 	migrations_fini(d);
+	backup_queue_fini(d);
 	pieces_fini(d);
 	free(d->runs);
 	free(d);
@@ -355,9 +362,10 @@ may_resume(const struct slab_device *d)
 static bool
 has_work(const struct slab_device *d)
 {
-	return may_resume(d) || throttle_is_due(d) || d->placements.is_due ||
-	       !list_is_empty(&d->ready) || !list_is_empty(&d->done_pieces) ||
-	       !list_is_empty(&d->done_ranges) || !list_is_empty(&d->done_flushes);
+	return may_resume(d) || throttle_is_due(d) || backup_queue_is_due(d) ||
+	       d->placements.is_due || !list_is_empty(&d->ready) ||
+	       !list_is_empty(&d->done_pieces) || !list_is_empty(&d->done_ranges) ||
+	       !list_is_empty(&d->done_flushes);
 }
 
 static void
@@ -455,6 +463,7 @@ slab_device_advance(struct slab_device *d, uint64_t now_ns)
 	other_ns = fill_advance(d, now_ns);
 	if (other_ns < next_ns)
 		next_ns = other_ns;
+	backup_queue_advance(d);
 	/* Last, so that it sees every operation and deadline that this turn began. */
 	other_ns = remotes_advance(d, now_ns);
 	if (has_work(d))
@@ -479,4 +488,5 @@ slab_device_get_stats(const struct slab_device *d, struct slab_device_stats *ret
 	*ret_stats = d->stats;
 	ret_stats->buffer_bytes_free = (uint64_t)pieces_free_pages(d) * PAGE_BYTES;
 	ret_stats->writes_unsafe = d->n_unsafe;
+	ret_stats->backup_writes_waiting = d->backup_queue.n_waiting;
 }

@@ -82,6 +82,7 @@ struct slab_device_config {
 	uint32_t n_portals;
 	uint32_t max_portals;	   /* that slab_device_set_portals() may bring; 0: n_portals */
 	uint64_t leave_timeout_ns; /* for a removed portal to give its slabs back */
+	uint32_t backup_writes;	   /* operations that write to the backup at a time, 1 to 1024 */
 	void *arena; /* zeroed, page aligned, slab_device_arena_bytes(); outlives the device */
 	/* Fills @buf with unpredictable bytes (nonces). */
 	void (*entropy)(void *arg, void *buf, uint32_t length_bytes);
@@ -106,8 +107,12 @@ struct slab_device_stats {
 	uint64_t pages_migrated; /* copied from the old to the new home of a slab on the move */
 	uint64_t pages_trimmed;
 	uint64_t pages_zeroed;
-	uint64_t answers_held;	 /* of writes, since the backup is behind (ack = remote) */
-	uint64_t backup_wait_ns; /* during which any was */
+	uint64_t answers_held;	       /* of writes, since the backup is behind (ack = remote) */
+	uint64_t backup_wait_ns;       /* during which any was */
+	uint64_t backup_writes_merged; /* made by the operation of another one */
+	uint64_t backup_merges_failed; /* operations of several: each was tried alone then */
+	uint64_t
+		backup_writes_dropped; /* of those superseded: nothing but the backup kept them waiting */
 	uint64_t backup_writes_superseded; /* dropped: the page was written again meanwhile */
 	uint64_t read_errors;		   /* answered with an error: no copy could be reached */
 	uint64_t write_errors;
@@ -140,7 +145,8 @@ struct slab_device_stats {
 	uint32_t slabs_mapped;
 	uint64_t buffer_bytes;
 	uint64_t buffer_bytes_free;
-	uint64_t writes_unsafe; /* not yet on the backup */
+	uint64_t writes_unsafe;		/* not yet on the backup */
+	uint64_t backup_writes_waiting; /* of these, until the backup takes more */
 	/* Writes whose buffer was the only copy when the backup refused them. */
 	uint64_t writes_kept_total;
 	uint64_t page_map_bytes; /* 64 KiB per GiB */

@@ -264,6 +264,14 @@ order_newest_data(const struct page_order *o, uint32_t block, uint32_t page)
 	return NULL;
 }
 
+/* Whether @e, which came later, replaces the write @before as a whole. */
+static bool
+replaces(const struct order_entry *e, const struct order_entry *before)
+{
+	return before->block == e->block && before->kind == ORDER_EXCLUSIVE && before->has_data &&
+	       before->main_done && !before->backup_done && (before->mask & ~e->mask) == 0;
+}
+
 struct order_entry *
 order_superseded(const struct page_order *o, const struct order_entry *e)
 {
@@ -272,10 +280,38 @@ order_superseded(const struct page_order *o, const struct order_entry *e)
 	for (const struct list *pos = e->chain.prev; pos != bucket; pos = pos->prev) {
 		struct order_entry *before = entry_of(pos);
 
-		if (before->block == e->block && before->kind == ORDER_EXCLUSIVE &&
-		    before->has_data && before->main_done && !before->backup_done &&
-		    (before->wait_backup > 0 || before->is_kept) && (before->mask & ~e->mask) == 0)
+		if (replaces(e, before) && (before->wait_backup > 0 || before->is_kept))
 			return before;
+	}
+	return NULL;
+}
+
+struct order_entry *
+order_queued_before(const struct page_order *o, const struct order_entry *e,
+		    const struct order_entry *from)
+{
+	const struct list *bucket = bucket_of(o, e->block);
+
+	for (const struct list *pos = from->chain.prev; pos != bucket; pos = pos->prev) {
+		struct order_entry *before = entry_of(pos);
+
+		if (before->is_queued && replaces(e, before))
+			return before;
+	}
+	return NULL;
+}
+
+struct order_entry *
+order_queued(const struct page_order *o, uint32_t block, uint32_t page)
+{
+	const struct list *bucket = bucket_of(o, block);
+	const struct list *pos;
+
+	list_foreach (pos, bucket) {
+		struct order_entry *e = entry_of(pos);
+
+		if (e->block == block && e->is_queued && (e->mask & 1u << page) != 0)
+			return e;
 	}
 	return NULL;
 }

@@ -44,9 +44,10 @@ struct order_entry {
 	bool main_done;
 	bool is_readable; /* exclusive: those behind it that only read need not wait for it */
 	bool backup_done;
-	bool has_data; /* exclusive: started; the piece's buffer holds the pages' new content */
-	bool is_kept;  /* main done, but the backup refuses it; nothing of it is in flight */
-	void *owner;   /* the caller's */
+	bool has_data;	/* exclusive: started; the piece's buffer holds the pages' new content */
+	bool is_kept;	/* main done, but the backup refuses it; nothing of it is in flight */
+	bool is_queued; /* its turn on the backup has come; nothing of it is in flight */
+	void *owner;	/* the caller's */
 	/* What the pages fall back to when this write fails: an older content that the
 	 * backup has, or one of which no copy is left.  In neither: zeros. */
 	uint32_t prior_backup;
@@ -94,8 +95,15 @@ uint32_t order_acked_pages(const struct page_order *o, uint32_t block);
 /* The newest entry of @block that is main done, not backup done, has data and
  * covers @page; NULL when there is none. */
 struct order_entry *order_newest_data(const struct page_order *o, uint32_t block, uint32_t page);
-/* An earlier write whose backup copy is not under way and that @e replaces as a whole, or NULL. */
+/* An earlier write whose turn on the backup has not come, or that it refuses, and that @e
+ * replaces as a whole, or NULL. */
 struct order_entry *order_superseded(const struct page_order *o, const struct order_entry *e);
+/* The next one before @from (@e, at first) that is queued and that @e replaces as a whole; NULL
+ * when there is none. */
+struct order_entry *order_queued_before(const struct page_order *o, const struct order_entry *e,
+					const struct order_entry *from);
+/* The write of @page of @block that is queued, or NULL. */
+struct order_entry *order_queued(const struct page_order *o, uint32_t block, uint32_t page);
 /* The next exclusive entry after @from (the one that it waits for, at first) on any of @mask's
  * pages of the same block; NULL at the end. */
 struct order_entry *order_next_waiting(const struct page_order *o, const struct order_entry *from,

@@ -128,7 +128,7 @@ piece_take(struct slab_device *d, enum backend_kind kind, uint32_t block, uint32
 	};
 	list_init(&p->free_node);
 	list_init(&p->done_node);
-	list_init(&p->retry_node);
+	list_init(&p->wait_node);
 	list_init(&p->remote_node);
 	list_init(&p->hedge_node);
 	list_init(&p->unsafe.node);
@@ -248,7 +248,7 @@ piece_free_if_idle(struct piece *p)
 	    list_is_linked(&p->done_node) || list_is_linked(&p->unsafe.node) || p->hedge_of)
 		return;
 	hedge_release(p);
-	assert(!list_is_linked(&p->retry_node) && !list_is_linked(&p->remote_node));
+	assert(!list_is_linked(&p->wait_node) && !list_is_linked(&p->remote_node));
 	assert(!list_is_linked(&p->order.ready));
 	run_put(d, p->buffer_page, p->buffer_order);
 	list_add_head(&d->free_pieces, &p->free_node);
@@ -339,6 +339,12 @@ uint32_t
 piece_slab(const struct piece *p)
 {
 	return arena_slab_of_block(&p->dev->arena, p->order.block);
+}
+
+uint64_t
+piece_page_offset(const struct piece *p)
+{
+	return ((uint64_t)p->order.block << BLOCK_SHIFT) + ((uint64_t)p->first_page << PAGE_SHIFT);
 }
 
 uint32_t

@@ -72,7 +72,7 @@ repair_keep(struct piece *p)
 	struct slab_device *d = p->dev;
 
 	p->order.is_kept = true;
-	list_add_tail(&d->retry, &p->retry_node);
+	list_add_tail(&d->retry, &p->wait_node);
 	write_set_kept(p);
 }
 
@@ -230,7 +230,7 @@ retry_all(struct slab_device *d)
 	list_init(&again);
 	list_splice_tail(&again, &d->retry);
 	while ((node = list_pop_head(&again)) != NULL)
-		write_retry(container_of(node, struct piece, retry_node));
+		write_retry(container_of(node, struct piece, wait_node));
 }
 
 uint64_t
@@ -257,7 +257,7 @@ repair_give_up(struct slab_device *d)
 	struct list *node;
 
 	while ((node = list_pop_head(&d->retry)) != NULL) {
-		struct piece *p = container_of(node, struct piece, retry_node);
+		struct piece *p = container_of(node, struct piece, wait_node);
 
 		n_pages += p->n_pages;
 		write_end(p);

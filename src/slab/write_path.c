@@ -29,12 +29,6 @@
 
 #include "slab/core.h"
 
-static uint64_t
-piece_page_offset(const struct piece *p)
-{
-	return ((uint64_t)p->order.block << BLOCK_SHIFT) + ((uint64_t)p->first_page << PAGE_SHIFT);
-}
-
 static void write_run(struct order_entry *e);
 
 /* Whether the remote copy that this write made is still there. */
@@ -102,7 +96,7 @@ write_end(struct piece *p)
 	piece_arena_write(p)->seq = 0;
 	slab_write_safe(p);
 	throttle_release(p);
-	list_del(&p->retry_node);
+	list_del(&p->wait_node);
 	d->n_kept -= p->is_kept ? 1 : 0;
 	p->is_kept = false;
 	order_backup_done(&d->order, &p->order);
@@ -122,59 +116,21 @@ write_set_kept(struct piece *p)
 	unsafe_remove(d, &p->unsafe);
 }
 
-/* A later write made the backup copy of earlier ones of the same pages needless. */
-static void
-drop_superseded(struct piece *p)
-{
-	struct slab_device *d = p->dev;
-	struct order_entry *e;
-
-	while ((e = order_superseded(&d->order, &p->order)) != NULL) {
-		struct piece *older = container_of(e, struct piece, order);
-
-		if (!older->is_answered || (older->backup != WRITE_BACKUP_WAITING && !e->is_kept))
-			return; /* its answer waits for the backup */
-		unsafe_replace(d, &older->unsafe, &p->unsafe);
-		write_end(older);
-		d->stats.backup_writes_superseded++;
-		piece_free_if_idle(older);
-	}
-}
-
 static void
 write_main_done(struct piece *p)
 {
 	p->is_main_done = true;
 	order_main_done(&p->dev->order, &p->order);
 	if (p->has_remote)
-		drop_superseded(p);
-}
-
-static void
-backup_done_cb(struct backup_op *op, int status)
-{
-	struct piece *p = container_of(op, struct piece, backup_op);
-
-	p->backup_busy = false;
-	write_backup_done(p, status);
+		supersede_earlier(p);
 }
 
 static void
 backup_start(struct piece *p)
 {
 	assert(p->order.wait_backup == 0 && !p->backup_busy);
-	p->backup = WRITE_BACKUP_STARTED;
 	p->order.is_kept = false;
-	p->backup_busy = true;
-	p->backup_op = (struct backup_op){
-		.kind = BACKUP_OP_WRITE,
-		.buf = p->pages,
-		.offset_bytes = piece_page_offset(p),
-		.length_bytes = (uint64_t)p->n_pages * PAGE_BYTES,
-		.done = backup_done_cb,
-	};
-	device_posted(p->dev, &p->io);
-	backup_submit(p->dev->backup, &p->backup_op);
+	backup_queue_add(p);
 }
 
 static void

@@ -208,6 +208,10 @@ see(struct sim_device_host *dh)
 	sights[SIGHT_REFILLED] += s.pages_refilled;
 	sights[SIGHT_SUSPECT] += s.suspicions;
 	sights[SIGHT_HELD] += s.answers_held;
+	sights[SIGHT_MERGED] += s.backup_writes_merged;
+	sights[SIGHT_SPLIT] += s.backup_merges_failed;
+	sights[SIGHT_SUPERSEDED] += s.backup_writes_superseded;
+	sights[SIGHT_UNQUEUED] += s.backup_writes_dropped;
 }
 
 static void
@@ -401,6 +405,7 @@ sim_device_init(struct sim_device_host *dh, struct sim *sim, uint32_t index)
 		.cold_periods = p->cold_periods,
 		.choices = p->choices,
 		.query_timeout_ns = p->op_timeout_ns,
+		.backup_writes = p->backup_writes,
 		.name = index == 0 ? "swap0" : "swap1",
 		.portals = dh->portals,
 		.max_portals = p->n_daemons,

@@ -73,6 +73,10 @@ sight_name(enum sight_kind kind)
 		[SIGHT_SUSPECT] = "suspect",
 		[SIGHT_LEFT] = "drained-and-left",
 		[SIGHT_HELD] = "answer-held",
+		[SIGHT_MERGED] = "backup-writes-merged",
+		[SIGHT_SPLIT] = "merged-write-failed",
+		[SIGHT_SUPERSEDED] = "backup-write-superseded",
+		[SIGHT_UNQUEUED] = "queued-write-dropped",
 	};
 
 	return names[kind];
@@ -529,6 +533,58 @@ make_control_faults(struct plan *p)
 		make_control_fault(p, &r, &p->faults[p->n_faults++]);
 }
 
+/* Few at a time, so that others wait for them and find neighbours and successors. */
+static void
+make_backup(struct plan *p)
+{
+	struct rng r = rng_of(p->seed, 1004);
+
+	p->backup_writes = (uint32_t)PICK(&r, 1, 1, 2, 3, 8, 64);
+}
+
+/*
+ * More is written at once than the buffers hold without holding answers; then all daemons go, and
+ * the backup begins to refuse what it has not got yet.
+ */
+static void
+make_flood(struct plan *p)
+{
+	struct rng r = rng_of(p->seed, 1005);
+	const uint64_t map_ns = rng_between(&r, 0, NSEC_PER_MSEC);
+	const uint64_t at_ns = map_ns + 20 * NSEC_PER_MSEC;
+	const uint32_t n_blocks = SIM_SLABS_MAX * (uint32_t)(SIM_SLAB_BYTES / BLOCK_BYTES);
+
+	if (p->n_daemons == 0 || !rng_percent(&r, 3) ||
+	    p->n_faults + p->n_daemons >= SIM_FAULTS_MAX)
+		return;
+	p->ack = SLAB_ACK_REMOTE;
+	p->is_backup_broken = true;
+	p->hot_slab = 0;
+	p->n_slabs = SIM_SLABS_MAX;
+	p->net_ns = 20 * 1000;
+	p->disk_ns = 20 * NSEC_PER_MSEC;
+	p->end_ns = p->end_ns < 100 * NSEC_PER_MSEC ? 100 * NSEC_PER_MSEC : p->end_ns;
+	for (uint32_t i = 0; i < SIM_DAEMONS_MAX; i++)
+		p->pool_slabs[i] = p->client_slabs[i] = SIM_POOL_MAX;
+	for (uint32_t i = 0; i < SIM_SLABS_MAX + n_blocks && p->n_ops < SIM_OPS_MAX; i++)
+		p->ops[p->n_ops++] = (struct plan_op){
+			.at_ns = i < SIM_SLABS_MAX ? map_ns : at_ns + i * 1000,
+			.kind = OP_WRITE,
+			.offset_bytes = i < SIM_SLABS_MAX
+						? i * SIM_SLAB_BYTES
+						: (i - SIM_SLABS_MAX) * (uint64_t)BLOCK_BYTES,
+			.length_bytes = i < SIM_SLABS_MAX ? PAGE_BYTES : BLOCK_BYTES,
+		};
+	p->faults[p->n_faults++] = (struct plan_fault){
+		.at_ns = at_ns, .until_ns = 2 * p->end_ns, .kind = FAULT_DISK_WRITE, .value = EIO};
+	for (uint32_t i = 0; i < p->n_daemons; i++)
+		p->faults[p->n_faults++] = (struct plan_fault){
+			.at_ns = at_ns + rng_between(&r, 0, 100 * p->net_ns),
+			.kind = FAULT_CUT,
+			.daemon = i,
+		};
+}
+
 /* A daemon stands still for so long that it is given up, though its memory works. */
 static void
 make_hang(struct plan *p)
@@ -560,6 +616,7 @@ plan_make(struct plan *p, uint64_t seed)
 	p->seed = seed;
 	make_settings(p, r);
 	make_control(p);
+	make_backup(p);
 	m.size_bytes = p->n_slabs * SIM_SLAB_BYTES;
 	m.hot_bytes = (uint64_t)PICK(r, PAGE_BYTES, 4, 16, 40, 100);
 	m.write_percent = (uint32_t)PICK(r, 1, 30, 50, 70, 90);
@@ -584,6 +641,7 @@ plan_make(struct plan *p, uint64_t seed)
 	p->is_backup_broken = rng_percent(r, 15);
 	make_control_faults(p);
 	make_hang(p);
+	make_flood(p);
 }
 
 void
@@ -607,7 +665,8 @@ plan_print(const struct plan *p, FILE *out)
 		p->refill_rate >> 20, p->migrate_rate >> 20, p->period_ns / 1000,
 		p->hedge_ns / 1000, p->probe_ns / 1000, p->control_timeout_ns / NSEC_PER_MSEC,
 		p->evict_deadline_ns / 1000, p->drain_ns / NSEC_PER_MSEC, p->extra_choices);
-	fprintf(out, "cold_slab %u for %u periods\n", p->cold_slab, p->cold_periods);
+	fprintf(out, "cold_slab %u for %u periods, %u backup writes at a time\n", p->cold_slab,
+		p->cold_periods, p->backup_writes);
 	for (uint32_t i = 0; i < p->n_daemons; i++)
 		fprintf(out, "daemon %u: %u slabs, %u a client, %u fit, like %s\n", i,
 			p->pool_slabs[i], p->client_slabs[i], p->spare_slabs[i],

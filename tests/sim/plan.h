@@ -78,8 +78,12 @@ enum sight_kind {
 	SIGHT_BOTH_HOMES_LOST,
 	SIGHT_REFILLED,
 	SIGHT_SUSPECT,
-	SIGHT_LEFT, /* a removed daemon gave all of its slabs back */
-	SIGHT_HELD, /* an answer, since the backup is behind */
+	SIGHT_LEFT,	  /* a removed daemon gave all of its slabs back */
+	SIGHT_HELD,	  /* an answer, since the backup is behind */
+	SIGHT_MERGED,	  /* writes that reached the backup with their neighbours */
+	SIGHT_SPLIT,	  /* ... or failed to, and were tried alone */
+	SIGHT_SUPERSEDED, /* writes that did not have to reach it */
+	SIGHT_UNQUEUED,	  /* ... though nothing but the backup kept them waiting */
 	SIGHT_KINDS,
 };
 
@@ -128,13 +132,14 @@ struct plan {
 	bool can_zero;
 	bool can_discard;
 	bool has_psk;
-	bool has_power;	       /* unsynced writes are kept apart */
-	bool is_backup_broken; /* refuses all writes from its first error until all is answered */
-	bool has_control;      /* portals change, daemons' hosts get short of memory */
-	uint32_t hot_slab;     /* pages per second; 0: every slab that is used is mapped */
-	uint64_t refill_rate;  /* bytes per second */
-	uint64_t migrate_rate; /* bytes per second; 0: slabs do not move */
-	uint64_t period_ns;    /* of activity, and of the look at a host's memory */
+	bool has_power;		/* unsynced writes are kept apart */
+	bool is_backup_broken;	/* refuses all writes from its first error until all is answered */
+	bool has_control;	/* portals change, daemons' hosts get short of memory */
+	uint32_t hot_slab;	/* pages per second; 0: every slab that is used is mapped */
+	uint64_t refill_rate;	/* bytes per second */
+	uint64_t migrate_rate;	/* bytes per second; 0: slabs do not move */
+	uint32_t backup_writes; /* at a time */
+	uint64_t period_ns;	/* of activity, and of the look at a host's memory */
 	uint64_t hedge_ns;
 	uint64_t probe_ns;
 	uint64_t control_timeout_ns;
