@@ -44,8 +44,9 @@ struct arena_slab {
 	uint32_t daemon;     /* slot of the daemon while MAPPED or EVICTING */
 	uint32_t rkey;
 	uint64_t remote_addr;
-	uint32_t pages_degraded; /* only copy is remote because the backup failed */
-	uint32_t pages_lost;	 /* remote bit set while FAILED */
+	uint32_t pages_degraded; /* only copy is remote: the backup failed, or there is none */
+	uint32_t
+		pages_lost; /* marked by remote bits while FAILED; without a backup by backup bits */
 };
 
 /* Where the current copies of a block's pages are; bit i is page i. */

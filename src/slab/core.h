@@ -22,6 +22,8 @@
  *   hedge.c       reads that a daemon is slow to answer
  *   throttle.c    answers that are held back while the backup is behind
  *   repair.c      degraded pages and backup retries
+ *   lost.c        pages that are lost, where there is no backup
+ *   homeless.c    writes that no daemon and no backup takes
  *   evict.c       giving a slab back to its daemon
  *   migrate.c     moving it to another one instead
  *   fill.c        pages that are copied to remote memory in the background
@@ -49,6 +51,7 @@
 #include "slab/fill.h"
 #include "slab/health.h"
 #include "slab/hedge.h"
+#include "slab/homeless.h"
 #include "slab/migrate.h"
 #include "slab/page_order.h"
 #include "slab/placement.h"
@@ -103,7 +106,7 @@ struct piece {
 	struct unsafe_node unsafe; /* WRITE: until the backup has it */
 	struct list free_node;
 	struct list done_node; /* waiting for its io.done() */
-	struct list wait_node; /* waiting for the backup to work again, or in backup_queue */
+	struct list wait_node; /* in backup_queue, retry or homeless */
 	uint64_t queue_place;  /* there */
 
 	uint8_t *pages;	      /* first page of order.mask */
@@ -137,6 +140,7 @@ struct piece {
 	uint8_t n_tries;       /* WRITE: after both copies failed, before the answer */
 	uint32_t prior_remote; /* WRITE to an EVICTING slab: pages that it had before */
 	uint32_t prior_generation;
+	uint64_t give_up_ns; /* homeless.c's */
 	enum write_backup backup;
 	int backup_status; /* of WRITE_BACKUP_FAILED */
 
@@ -275,7 +279,7 @@ struct slab_run {
 struct slab_device {
 	struct backend backend; /* first: what the server holds */
 	struct slab_device_config config;
-	struct backup *backup;
+	struct backup *backup; /* NULL: none */
 	struct arena arena;
 	struct buffer_pool pool;      /* from the arena's first buffer page on */
 	struct buffer_pool read_pool; /* the pages behind it, for reads only */
@@ -315,6 +319,8 @@ struct slab_device {
 	uint64_t unsafe_place;	  /* the newest */
 	struct list retry;	  /* pieces whose backup write failed and that have no other copy */
 	uint32_t n_kept; /* writes that left the order of flushes without being on the backup */
+	struct list homeless; /* pieces without a backup that wait for their slab */
+	struct core_timer homeless_timer;
 	struct list evicting; /* slab_evict.node */
 	struct migration migrations[MIGRATIONS_MAX];
 	bool is_evict_due; /* one of these has begun or ended since they were looked at */
@@ -403,6 +409,10 @@ void write_remote_done(struct piece *p, int status);
 void write_backup_done(struct piece *p, int status);
 /* Starts the copies that are missing again after a failure. */
 void write_retry(struct piece *p);
+/* The slab of @p, which has no backup, is mapped now ... */
+void write_rehome(struct piece *p);
+/* ... or will not be: the answer. */
+void write_give_up(struct piece *p, int status);
 /* The backup has it, or never will: the last step of every write. */
 void write_end(struct piece *p);
 /* @p has begun to replace its pages: describes it in the arena. */
@@ -468,6 +478,13 @@ bool slab_holds(const struct slab_device *d, uint32_t slab, uint32_t generation)
 /* The write @p needs what the slab has until the backup has @p. */
 void slab_write_unsafe(struct piece *p);
 
+/* lost.c: pages of which no copy is left, of a device without a backup */
+void lost_mark(struct slab_device *d, uint32_t block, uint32_t mask);
+/* Every remote page of @slab. */
+void lost_mark_slab(struct slab_device *d, uint32_t slab);
+/* They are written, trimmed or found again.  Returns those that were lost. */
+uint32_t lost_clear(struct slab_device *d, uint32_t block, uint32_t mask);
+
 /* slab_table.c: the only writers of arena_slab.state, with slab_homes.c */
 /* Maps it if it is hot and that is possible. */
 void slab_want(struct slab_device *d, uint32_t slab);
@@ -500,10 +517,11 @@ void slabs_unmap_remote(struct slab_device *d, struct remote *r);
 /* Pages that a write or trim is about to replace: forget that they were degraded or lost.
  * True when any was. */
 bool slab_forget_pages(struct slab_device *d, uint32_t block, uint32_t mask, uint32_t unsafe);
-/* Pages whose only copy is remote because the backup failed. */
+/* Pages whose only copy is remote because the backup failed, or because there is none. */
 void slab_degrade_pages(struct slab_device *d, uint32_t block, uint32_t mask);
 void slab_mend_pages(struct slab_device *d, uint32_t block, uint32_t mask);
-/* Pages of which no copy is left.  The slab is neither MAPPED nor MAPPING unless @mask is 0. */
+/* Pages of which no copy is left.  With a backup the slab is neither MAPPED nor MAPPING unless @mask
+ * is 0. */
 void slab_lose_pages(struct slab_device *d, uint32_t block, uint32_t mask);
 
 /* membership.c */

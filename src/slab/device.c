@@ -222,6 +222,10 @@ slab_device_new(const struct slab_device_config *config, struct backup *backup,
 		return -ENOMEM;
 	d->config = *config;
 	d->backup = backup;
+	if (!backup) {
+		d->config.hot_slab = 0;
+		d->config.refill_rate = 0;
+	}
 	d->backend.ops = &device_backend_ops;
 	d->backend.size_bytes = config->size_bytes;
 	d->can_zero = true;
@@ -234,6 +238,7 @@ slab_device_new(const struct slab_device_config *config, struct backup *backup,
 	list_init(&d->held_answers);
 	list_init(&d->unsafe);
 	list_init(&d->retry);
+	list_init(&d->homeless);
 	list_init(&d->evicting);
 	fill_init(&d->fill);
 
@@ -269,7 +274,8 @@ slab_device_new(const struct slab_device_config *config, struct backup *backup,
 	r = membership_init(d);
 	if (r < 0)
 		goto err_fini;
-	page_map_from_backup(d);
+	if (backup)
+		page_map_from_backup(d);
 	*ret_device = d;
 	return 0;
 
@@ -396,11 +402,28 @@ stop_report_lost(struct slab_device *d, uint64_t n_pages)
 	d->stop_status = -EIO;
 }
 
+/* Nobody has anything to bring anywhere. */
+static void
+stop_without_backup(struct slab_device *d)
+{
+	if (d->n_in_use > 0)
+		return;
+	device_event(d, SLAB_EVENT_NOTICE,
+		     "stopping without a backup: %" PRIu64 " pages are gone with it, %" PRIu64
+		     " were lost before",
+		     d->stats.pages_degraded, d->stats.pages_lost);
+	d->stop_step = STOP_CLOSE;
+}
+
 static void
 stop_advance(struct slab_device *d)
 {
+	if (d->stop_step == STOP_DRAIN && !d->backup)
+		stop_without_backup(d);
 	switch (d->stop_step) {
 	case STOP_DRAIN:
+		if (!d->backup)
+			return;
 		if (d->n_in_use == 0 && d->stats.pages_degraded == 0) {
 			/* A new start would read what the backup held before. */
 			if (d->stats.pages_lost > 0)
@@ -454,6 +477,9 @@ slab_device_advance(struct slab_device *d, uint64_t now_ns)
 	other_ns = placements_advance(d, now_ns);
 	if (other_ns < next_ns)
 		next_ns = other_ns;
+	other_ns = homeless_advance(d, now_ns);
+	if (other_ns < next_ns)
+		next_ns = other_ns;
 	other_ns = migrate_advance(d, now_ns);
 	if (other_ns < next_ns)
 		next_ns = other_ns;
@@ -489,4 +515,6 @@ slab_device_get_stats(const struct slab_device *d, struct slab_device_stats *ret
 	ret_stats->buffer_bytes_free = (uint64_t)pieces_free_pages(d) * PAGE_BYTES;
 	ret_stats->writes_unsafe = d->n_unsafe;
 	ret_stats->backup_writes_waiting = d->backup_queue.n_waiting;
+	if (!d->backup)
+		ret_stats->pages_degraded = 0;
 }

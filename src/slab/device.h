@@ -139,7 +139,8 @@ struct slab_device_stats {
 	uint32_t slabs_hot;		  /* at the end of the last period; mapped or not */
 	double activity_pages_per_second; /* all slabs, then */
 	double activity_most;		  /* of one of them */
-	uint64_t pages_degraded; /* now: remote is the only copy because the backup failed */
+	uint64_t pages_degraded; /* now: remote is the only copy because the backup failed; 0
+				  * where there is none */
 	uint64_t pages_lost;	 /* now: no copy left; reads fail until the page is written */
 	uint32_t slabs;
 	uint32_t slabs_mapped;
@@ -183,6 +184,11 @@ size_t slab_device_arena_bytes(const struct slab_device_config *config);
 /*
  * slab_device_new - make a device on @backup.
  *
+ * NULL: there is none.  Pages are on their daemons alone, and lost with them; reads of those
+ * fail until they are written.  A write waits for a daemon with memory for its slab, 4
+ * op_timeouts (8 while one is asked), then it fails with -ENOSPC; what it was to replace is lost.  Every slab is hot,
+ * none is refilled, a flush does nothing, and at the stop the pages are gone.
+ *
  * The page map starts from what backup_next_data() reports.  Registers the
  * buffers with each portal's transport; connects from the first advance on.
  * @ret_device: written on success only; slab_device_free() after stop's done().
@@ -225,7 +231,7 @@ uint64_t slab_device_advance(struct slab_device *d, uint64_t now_ns);
  * slab_device_stop - the clean end: no piece is held by the server any more.
  * Writes what is not on the backup yet, syncs it, closes every daemon, then
  * done(): 0, or -EIO when pages could not be brought to the backup or were lost before
- * (said by an event).
+ * (said by an event).  Without a backup always 0.
  * Not from inside a callback of the device.
  */
 void slab_device_stop(struct slab_device *d, void (*done)(void *arg, int status), void *arg);

@@ -87,8 +87,11 @@ slab_evict_begin(struct slab_device *d, uint32_t slab, uint64_t move_within_ns)
 		return false;
 	if (move_within_ns != 0 && migrate_must_wait(d, slab))
 		return false;
-	if (move_within_ns == 0 || !migrate_begin(d, slab, 0, move_within_ns))
-		evict_from(d, slab, 0, &none, 0);
+	if (move_within_ns != 0 && migrate_begin(d, slab, 0, move_within_ns))
+		return true;
+	if (!d->backup && (d->runs[slab].pages_remote > 0 || d->runs[slab].n_ops > 0))
+		return false; /* nobody else has its pages */
+	evict_from(d, slab, 0, &none, 0);
 	return true;
 }
 

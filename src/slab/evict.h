@@ -61,7 +61,8 @@ struct slab_evict {
  * slab_evict_begin - give @slab back.
  * @move_within_ns: not 0: its pages are moved to another daemon first (migrate.h) if that is
  * worth it and possible in that time.  Returns false when it is not MAPPED, or on its way
- * already, or worth to be moved while MIGRATIONS_MAX others are: to be tried again.
+ * already, or worth to be moved while MIGRATIONS_MAX others are, or has pages of which there is
+ * no backup and that cannot be moved: to be tried again.
  */
 bool slab_evict_begin(struct slab_device *d, uint32_t slab, uint64_t move_within_ns);
 /* @slab is MAPPED.  @deadline: a running timer, may be unarmed; @began_ns: 0: now. */

@@ -77,7 +77,7 @@ wanted_pages(const struct slab_device *d, uint32_t block)
 
 	if (migration_of(d, slab))
 		return slab_unmoved_pages(d, block);
-	return slab_is_mapped(d, slab) ? b->backup & ~b->remote : 0;
+	return d->backup && slab_is_mapped(d, slab) ? b->backup & ~b->remote : 0;
 }
 
 static void

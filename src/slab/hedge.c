@@ -108,7 +108,8 @@ void
 hedge_posted(struct piece *p)
 {
 	/* Nobody waits for what the device reads for itself. */
-	if (p->dev->config.hedge_ns > 0 && p->is_held && p->io.kind == BACKEND_READ)
+	if (p->dev->config.hedge_ns > 0 && p->dev->backup && p->is_held &&
+	    p->io.kind == BACKEND_READ)
 		list_add_tail(&p->remote->reads, &p->hedge_node);
 }
 

@@ -240,8 +240,9 @@ leave_overdue(struct slab_device *d, struct remote *r)
 	} else if (!r->was_leave_reported) {
 		r->was_leave_reported = true;
 		device_event(d, SLAB_EVENT_WARN,
-			     "daemon %s: cannot leave yet: it has pages that the backup refuses",
-			     r->address);
+			     "daemon %s: cannot leave yet: it has pages that %s", r->address,
+			     d->backup ? "the backup refuses"
+				       : "no other daemon has room for, and there is no backup");
 	}
 }
 
@@ -254,7 +255,8 @@ leave_look(struct slab_device *d, struct remote *r, bool is_overdue)
 		remote_close(r);
 	else if (is_overdue)
 		leave_overdue(d, r);
-	else if (!d->is_stopping)
+	/* What is not to be had from a backup waits for room elsewhere, however long. */
+	if (r->state == REMOTE_UP && !d->is_stopping && (!is_overdue || !d->backup))
 		give_back(d, r);
 }
 

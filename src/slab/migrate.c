@@ -63,10 +63,12 @@ migration_free(struct slab_device *d, struct migration *m)
 	m->step = MIGRATE_NOT;
 }
 
-/* The slab goes back as it is. */
+/* The slab goes back as it is; but of our own accord no pages are given up. */
 static void
 evict_plainly(struct slab_device *d, const struct migration *m)
 {
+	if (m->request_id == 0 && !d->backup)
+		return;
 	evict_from(d, m->slab, m->request_id, &m->deadline_timer, m->began_ns);
 }
 
@@ -248,7 +250,8 @@ new_home_lost(struct slab_device *d, struct migration *m)
 		return;
 	slab_migrated(d, m);
 	m->step = MIGRATE_SAY;
-	evict_from(d, m->slab, m->request_id, &m->next_deadline_timer, m->began_ns);
+	m->deadline_timer = m->next_deadline_timer;
+	evict_plainly(d, m);
 	migration_free(d, m);
 }
 

@@ -12,6 +12,7 @@
  * Failure modes:
  *   - the backup cannot discard: nothing to do, the map says zeros; after a
  *     restart the old bytes may come back, as the NBD spec allows for TRIM.
+ *   - there is no backup: clearing the bits is all.
  *   - the backup cannot zero, or NO_HOLE: zeros are written, block by block.
  *   - the backup fails: the answer is the error.  For TRIM the map says zeros; of
  *     what a ZERO may have spoilt the remote copies are the only ones (degraded pages).
@@ -79,7 +80,7 @@ range_end(struct range *r, int status)
 	for (uint32_t i = 0; i < r->n_entries; i++)
 		order_backup_done(&d->order, &r->entries[i]);
 	unsafe_remove(d, &r->unsafe);
-	if (status == 0 && (r->io.flags & BACKEND_FUA))
+	if (status == 0 && (r->io.flags & BACKEND_FUA) && d->backup)
 		range_sync(r);
 	else
 		range_answer(r, status);
@@ -164,7 +165,10 @@ range_start(struct range *r)
 	else
 		range_before_flushes(r);
 	*counter += r->io.length_bytes / PAGE_BYTES;
-	range_backup_next(r);
+	if (d->backup)
+		range_backup_next(r);
+	else
+		range_end(r, 0);
 }
 
 /*
@@ -211,7 +215,7 @@ range_submit(struct range *r)
 	const uint64_t end = r->io.offset_bytes + r->io.length_bytes;
 	uint64_t at = r->io.offset_bytes;
 
-	if (r->io.kind == BACKEND_ZERO && (r->io.flags & BACKEND_FAST_ZERO) &&
+	if (r->io.kind == BACKEND_ZERO && (r->io.flags & BACKEND_FAST_ZERO) && d->backup &&
 	    (!d->can_zero || (r->io.flags & BACKEND_NO_HOLE))) {
 		range_answer(r, -EOPNOTSUPP);
 		return;

@@ -194,7 +194,7 @@ read_fetch(struct piece *p)
 	if (p->is_outrun)
 		remote &= ~b->backup;
 	remote &= ~(b->backup & avoided_pages(d, p->order.block, remote));
-	backup = b->backup & p->todo & ~flying & ~remote;
+	backup = d->backup ? b->backup & p->todo & ~flying & ~remote : 0;
 	if (p->status == 0 && (p->todo & ~flying & ~remote & ~backup) != 0)
 		p->status = -EIO; /* lost pages */
 	if (p->status == 0 && remote != 0 && !p->remote_busy)

@@ -54,9 +54,9 @@ report_down(struct remote *r, int error, uint32_t reason, const char *what)
 	r->last_reason = reason;
 	if (r->slabs_mapped > 0)
 		device_event(r->dev, SLAB_EVENT_WARN,
-			     "daemon %s: %s: %s; its %u slabs are served from the backup, trying "
-			     "to reconnect",
-			     r->address, what, strerror(-error), r->slabs_mapped);
+			     "daemon %s: %s: %s; its %u slabs are %s, trying to reconnect",
+			     r->address, what, strerror(-error), r->slabs_mapped,
+			     r->dev->backup ? "served from the backup" : "lost");
 	else
 		device_event(r->dev, SLAB_EVENT_WARN, "daemon %s: %s: %s; trying again", r->address,
 			     what, strerror(-error));

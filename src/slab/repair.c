@@ -238,7 +238,8 @@ repair_advance(struct slab_device *d, uint64_t now_ns)
 {
 	uint64_t next_ns = recovery_advance(d, now_ns);
 
-	if (list_is_empty(&d->retry) && (d->stats.pages_degraded == 0 || d->n_repairs > 0))
+	if (!d->backup ||
+	    (list_is_empty(&d->retry) && (d->stats.pages_degraded == 0 || d->n_repairs > 0)))
 		return next_ns;
 	timer_arm(d);
 	if (core_timer_is_due(&d->retry_timer, now_ns, &next_ns)) {

@@ -62,10 +62,12 @@ slab_set_remote(struct slab_device *d, uint32_t block, uint32_t mask, uint32_t g
 	struct arena_block *b = &d->arena.blocks[block];
 	const uint32_t i = block % d->arena.slab_blocks;
 
-	if (m) {
+	if (!d->backup) /* the same, and the migration may be over meanwhile */
+		slab_degrade_pages(d, block, lost_clear(d, block, mask));
+	else if (m)
 		rescue_pages(d, m, block, mask);
+	if (m)
 		m->n_unmoved -= count(unmoved(d, m, block));
-	}
 	run->pages_remote += count(mask & ~b->remote);
 	b->remote |= mask;
 	if (m) {
@@ -302,8 +304,12 @@ keep_pages(struct slab_device *d, struct migration *m, uint32_t block, uint32_t 
 		s->pages_degraded -= n;
 		d->stats.pages_degraded -= n;
 		lost = gone & ~b->backup & ~order_unsafe_pages(&d->order, block, NULL);
-		s->pages_lost += count(lost);
-		d->stats.pages_lost += count(lost);
+		if (d->backup) {
+			s->pages_lost += count(lost);
+			d->stats.pages_lost += count(lost);
+		} else {
+			lost_mark(d, block, lost);
+		}
 	}
 	slab_clear_remote(d, block, gone & ~lost);
 }

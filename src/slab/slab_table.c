@@ -16,7 +16,9 @@
  *   UNMAPPED -> FAILED    a write over such a page failed everywhere
  *   FAILED   -> UNMAPPED  each of them was written or trimmed since
  *
- * While a slab is not readable its remote bits mark lost pages, and only those.
+ * While a slab is not readable its remote bits mark lost pages, and only those.  But without
+ * a backup the backup bits do, of slabs in any state, so that one that has lost pages can
+ * be mapped again; no slab is FAILED then.
  */
 #include <assert.h>
 #include <inttypes.h>
@@ -75,6 +77,7 @@ slab_mapped(struct slab_device *d, struct remote *r, const struct ctl_mr_info *i
 
 	slab_set_home(d, info->slab, &home);
 	s->state = SLAB_STATE_MAPPED;
+	homeless_look(d);
 	d->runs[info->slab].is_trimmed = false;
 	d->runs[info->slab].n_cold = 0;
 	s->pages_degraded = 0;
@@ -114,6 +117,17 @@ slab_want(struct slab_device *d, uint32_t slab)
 	s->daemon = SLAB_DAEMON_NONE;
 }
 
+static void
+unmap_without_backup(struct slab_device *d, uint32_t slab)
+{
+	struct arena_slab *s = &d->arena.slabs[slab];
+
+	lost_mark_slab(d, slab);
+	d->stats.pages_degraded -= s->pages_degraded;
+	s->pages_degraded = 0;
+	s->state = SLAB_STATE_UNMAPPED;
+}
+
 void
 slab_unmap_lost(struct slab_device *d, uint32_t slab)
 {
@@ -121,6 +135,10 @@ slab_unmap_lost(struct slab_device *d, uint32_t slab)
 	const uint32_t first_block = slab * d->arena.slab_blocks;
 	uint32_t n_lost = 0;
 
+	if (!d->backup) {
+		unmap_without_backup(d, slab);
+		return;
+	}
 	for (uint32_t i = 0; i < d->arena.slab_blocks; i++) {
 		const uint32_t block = first_block + i;
 		const struct arena_block *b = &d->arena.blocks[block];
@@ -143,9 +161,11 @@ slab_report_lost(struct slab_device *d, uint64_t n_pages, const struct remote *r
 {
 	if (n_pages > 0)
 		device_event(d, SLAB_EVENT_ERROR,
-			     "%" PRIu64 " pages are lost: the backup had refused them and now "
-			     "daemon %s %s; reads of them fail",
-			     n_pages, r->address, what);
+			     "%" PRIu64 " pages are lost: %s and now daemon %s %s; reads of them "
+			     "fail until they are written",
+			     n_pages,
+			     d->backup ? "the backup had refused them" : "there is no backup",
+			     r->address, what);
 }
 
 void
@@ -191,12 +211,14 @@ void
 slab_forfeit(struct slab_device *d, uint32_t slab)
 {
 	struct arena_slab *s = &d->arena.slabs[slab];
+	const uint64_t lost_before = d->stats.pages_lost;
 
 	assert(s->state == SLAB_STATE_EVICTING);
 	slab_unmap_lost(d, slab);
 	d->stats.slabs_mapped--;
 	d->remotes[s->daemon].slabs_mapped--;
-	slab_report_lost(d, s->pages_lost, &d->remotes[s->daemon], "takes its memory back");
+	slab_report_lost(d, d->stats.pages_lost - lost_before, &d->remotes[s->daemon],
+			 "takes its memory back");
 }
 
 void
@@ -229,6 +251,11 @@ slab_forget_pages(struct slab_device *d, uint32_t block, uint32_t mask, uint32_t
 	const uint32_t readable = slab_readable_pages(d, block);
 	uint32_t n = 0, n_lost = 0;
 
+	if (!d->backup) {
+		slab_mend_pages(d, block, readable & mask);
+		(void)lost_clear(d, block, mask);
+		return false; /* no flush has to cover what replaces them */
+	}
 	if (s->pages_degraded > 0) {
 		n = page_count(readable & ~b->backup & mask & ~unsafe);
 		assert(n <= s->pages_degraded);
@@ -276,6 +303,10 @@ slab_lose_pages(struct slab_device *d, uint32_t block, uint32_t mask)
 
 	if (n == 0)
 		return;
+	if (!d->backup) {
+		lost_mark(d, block, mask);
+		return;
+	}
 	assert(s->state == SLAB_STATE_UNMAPPED || s->state == SLAB_STATE_FAILED);
 	s->state = SLAB_STATE_FAILED;
 	s->pages_lost += n;

@@ -19,6 +19,8 @@
  *     buffer is the only copy; it is kept and the backup tried again.
  *   - both fail before the answer: tried again while a mapping is under way, then
  *     the error is the answer; the page may hold old or new bytes.
+ *   - there is no backup: as if it had refused every write, before it was asked.  So pages
+ *     are remote only, and a write that no daemon takes waits for one (homeless.c).
  *   - an earlier write of the page is such a kept buffer: this one cannot go to the
  *     backup before it.  With a remote copy it takes the place of the earlier one;
  *     else it fails as if the backup had refused it.
@@ -30,6 +32,7 @@
 #include "slab/core.h"
 
 static void write_run(struct order_entry *e);
+static void write_progress(struct piece *p);
 
 /* Whether the remote copy that this write made is still there. */
 static bool
@@ -40,7 +43,8 @@ has_remote(const struct piece *p)
 
 /*
  * Whether a remote copy may be made.  A slab on its way back takes no writes, but what
- * replaces a page that only it has must not destroy that page where the backup refuses.
+ * replaces a page that only it has must not destroy that page where the backup refuses.  Where
+ * there is none, such a page would be lost with it: the write waits for another daemon.
  */
 static bool
 may_post(const struct piece *p)
@@ -48,9 +52,9 @@ may_post(const struct piece *p)
 	const struct slab_device *d = p->dev;
 	const uint32_t slab = piece_slab(p);
 
-	return slab_is_mapped(d, slab) ||
-	       (p->order.prior_lost != 0 && d->arena.slabs[slab].state == SLAB_STATE_EVICTING &&
-		d->runs[slab].evict.step == EVICT_DRAIN);
+	return slab_is_mapped(d, slab) || (d->backup && p->order.prior_lost != 0 &&
+					   d->arena.slabs[slab].state == SLAB_STATE_EVICTING &&
+					   d->runs[slab].evict.step == EVICT_DRAIN);
 }
 
 /* Whether the daemon is slow to answer, and the backup is enough. */
@@ -129,6 +133,13 @@ static void
 backup_start(struct piece *p)
 {
 	assert(p->order.wait_backup == 0 && !p->backup_busy);
+	if (!p->dev->backup) {
+		p->backup = WRITE_BACKUP_FAILED;
+		p->backup_status = -ENOSPC;
+		if (!p->remote_busy)
+			write_progress(p);
+		return;
+	}
 	p->order.is_kept = false;
 	backup_queue_add(p);
 }
@@ -190,7 +201,10 @@ write_fail(struct piece *p, int status)
 	const uint32_t unsafe = order_unsafe_pages(&d->order, p->order.block, &p->order);
 
 	assert(!p->is_main_done); /* else later pieces have built on it */
-	d->arena.blocks[p->order.block].backup |= p->order.prior_backup & ~unsafe;
+	if (d->backup)
+		d->arena.blocks[p->order.block].backup |= p->order.prior_backup & ~unsafe;
+	else
+		p->order.prior_lost |= p->order.prior_backup; /* they were lost */
 	slab_lose_pages(d, p->order.block, p->order.prior_lost & ~unsafe);
 	write_main_done(p);
 	restore_remote(p);
@@ -231,7 +245,7 @@ write_backup_failed(struct piece *p)
 	if (has_remote(p)) {
 		write_degrade(p);
 		if (!p->is_answered)
-			piece_answer(p, p->io.flags & BACKEND_FUA ? -EIO : 0);
+			piece_answer(p, p->dev->backup && p->io.flags & BACKEND_FUA ? -EIO : 0);
 		return;
 	}
 	if (!p->is_answered && p->is_main_done)
@@ -244,6 +258,10 @@ write_backup_failed(struct piece *p)
 	}
 	if (may_post(p)) {
 		remote_post(p, TP_OP_WRITE, p->order.mask);
+		return;
+	}
+	if (!p->dev->backup) {
+		homeless_add(p);
 		return;
 	}
 	if (may_wait(p)) {
@@ -404,6 +422,19 @@ write_retry(struct piece *p)
 }
 
 void
+write_rehome(struct piece *p)
+{
+	remote_post(p, TP_OP_WRITE, p->order.mask);
+}
+
+void
+write_give_up(struct piece *p, int status)
+{
+	write_fail(p, status);
+	piece_free_if_idle(p);
+}
+
+void
 write_fetched(struct piece *p, int status)
 {
 	const size_t in_page = (size_t)(p->io.offset_bytes % PAGE_BYTES);
@@ -448,6 +479,8 @@ write_submit(struct piece *p)
 	activity_saw(d, piece_slab(p), p->n_pages);
 	order_entry_init(&p->order, ORDER_EXCLUSIVE, p->order.block, p->order.mask, write_run);
 	p->order.blocked = write_blocked;
+	if (!d->backup)
+		homeless_submitted(p);
 	unsafe_add(d, &p->unsafe, false);
 	order_add(&d->order, &p->order);
 	if (p->order.wait_main == 0)

@@ -20,6 +20,7 @@ struct run {
 	uint64_t size_bytes;
 	uint64_t hot_bytes; /* requests prefer this much of the front */
 	bool backup_faults;
+	bool has_backup;
 	uint32_t evictions;    /* in 100 steps */
 	uint32_t fewer_faults; /* likewise */
 	bool is_taken; /* a daemon took memory back without a word: found out at the next access */
@@ -214,10 +215,15 @@ end_well(struct run *r, uint32_t n_daemons)
 	if (!r->is_taken)
 		world_check_remote(w);
 	for (uint64_t at = 0; at < r->size_bytes; at += BLOCK_BYTES)
-		(void)world_do(w, BACKEND_READ, at, BLOCK_BYTES);
+		if (world_do(w, BACKEND_READ, at, BLOCK_BYTES) < 0)
+			assert(world_stats(w).pages_lost > 0);
 	world_check_remote(w); /* promotions too */
 	world_check_counters(w);
 	status = world_stop(w);
+	if (!r->has_backup) {
+		assert(status == 0 && fake_backup_pending(world_backup(w)) == 0);
+		return;
+	}
 	assert(status == (world_stats(w).pages_lost > 0 ? -EIO : 0));
 	assert(world_stats(w).pages_degraded == 0);
 	if (world_stats(w).pages_lost == 0)
@@ -241,13 +247,15 @@ run_seed(uint64_t seed)
 	c.can_discard = rnd(&r, 2);
 	c.psk = rnd(&r, 2) ? "a secret of enough length" : NULL;
 	c.daemon_psk = c.psk;
+	c.has_no_backup = rnd(&r, 4) == 0;
+	r.has_backup = !c.has_no_backup;
 	r.backup_faults = rnd(&r, 2);
 	r.evictions = rnd(&r, 2) ? 0 : 1 + rnd(&r, 4);
 	r.fewer_faults = r.evictions ? rnd(&r, 3) : 0;
 	r.size_bytes = c.n_slabs * SLAB_BYTES_MIN;
 	r.hot_bytes = BLOCK_BYTES * (1 + rnd(&r, 4));
 	r.w = world_new(&c);
-	if (r.backup_faults)
+	if (r.backup_faults || c.has_no_backup)
 		world_allow_read_errors(r.w); /* a lost daemon may take the only copy */
 
 	for (uint32_t i = 0; i < STEPS; i++) {

@@ -99,7 +99,9 @@ resume_cb(void *arg)
 static void
 device_make(struct world *w)
 {
-	assert(slab_device_new(&w->device_config, fake_backup_as_backup(w->backup), &w->dev) == 0);
+	struct backup *backup = w->config.has_no_backup ? NULL : fake_backup_as_backup(w->backup);
+
+	assert(slab_device_new(&w->device_config, backup, &w->dev) == 0);
 	w->be = slab_device_backend(w->dev);
 	backend_set_resume(w->be, resume_cb, w);
 }
@@ -534,7 +536,12 @@ check_pages(const struct slab_device *d, uint32_t slab)
 		const uint32_t readable = slab_readable_pages(d, block);
 
 		n_remote += (uint32_t)__builtin_popcount(b->remote);
-		n_lost += (uint32_t)__builtin_popcount(b->remote & ~readable);
+		if (d->backup) {
+			n_lost += (uint32_t)__builtin_popcount(b->remote & ~readable);
+		} else {
+			assert((b->remote & ~readable) == 0 && (b->remote & b->backup) == 0);
+			n_lost += (uint32_t)__builtin_popcount(b->backup);
+		}
 		n_degraded += (uint32_t)__builtin_popcount(readable & ~b->backup &
 							   ~order_acked_pages(&d->order, block));
 	}

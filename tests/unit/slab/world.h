@@ -35,6 +35,7 @@ struct world_config {
 	uint64_t hedge_ns;     /* these three: 0: off */
 	uint64_t probe_ns;
 	uint64_t control_timeout_ns;
+	bool has_no_backup;
 	bool can_zero;
 	bool can_discard;
 	double hot_slab;	/* 0: the first I/O maps */
