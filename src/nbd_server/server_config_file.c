@@ -178,17 +178,28 @@ check_nbd(const struct ini *ini, const struct server_file_config *config,
 	return 0;
 }
 
+bool
+server_file_has_backup(const struct server_file_config *config)
+{
+	return strcmp(config->backup_path, "none") != 0;
+}
+
 static int
 check_backup(const struct ini *ini, const struct server_file_config *config,
 	     char problem[INI_PROBLEM_BYTES])
 {
-	if (strcmp(config->backup_path, "none") == 0)
-		return ini_problem(ini, "backup", "path", problem,
-				   "the absolute path of a partition or file",
-				   "a device without a backup is not supported by this version");
+	if (!server_file_has_backup(config)) {
+		if (config->ack != SERVER_ACK_REMOTE)
+			return ini_problem(ini, "backup", "ack", problem, "remote",
+					   "both needs a backup, and path = none");
+		if (config->fill)
+			return ini_problem(ini, "backup", "fill", problem, "no",
+					   "yes needs a backup, and path = none");
+		return 0;
+	}
 	if (config->backup_path[0] != '/')
 		return ini_problem(ini, "backup", "path", problem,
-				   "the absolute path of a partition or file",
+				   "the absolute path of a partition or file, or none",
 				   "not an absolute path");
 	return 0;
 }

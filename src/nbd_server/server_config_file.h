@@ -3,6 +3,7 @@
 #ifndef NBD_SERVER_SERVER_CONFIG_FILE_H
 #define NBD_SERVER_SERVER_CONFIG_FILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -40,9 +41,9 @@ struct server_file_config {
 	char control[SERVER_SOCKET_PATH_BYTES];
 	uint32_t max_connections;
 	/* [backup] */
-	char backup_path[SERVER_PATH_BYTES];
-	uint32_t ack;  /* enum server_ack */
-	uint32_t fill; /* not 0: a file gets no holes */
+	char backup_path[SERVER_PATH_BYTES]; /* or "none" */
+	uint32_t ack;			     /* enum server_ack */
+	uint32_t fill;			     /* not 0: a file gets no holes */
 	/* [daemons] */
 	/* "rdma:host:port" or "tcp:host:port", port not 0, "shm:/path", "dns:_service._tcp.name";
 	 * may be empty */
@@ -90,6 +91,9 @@ struct server_file_config {
  * is exit status 2.
  */
 int server_file_config_load(const char *path, struct server_file_config *ret_config);
+
+/* Not [backup] path = none. */
+bool server_file_has_backup(const struct server_file_config *config);
 
 /*
  * server_file_config_diff - which keys differ, portals aside: "[limits] ping_ms, [daemons] psk_file".

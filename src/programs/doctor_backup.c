@@ -267,6 +267,15 @@ doctor_check_backup(struct doctor *d)
 	struct stat st;
 	int fd;
 
+	if (!server_file_has_backup(d->config)) {
+		doctor_warning(d, WHAT,
+			       "none: pages are lost with the daemon that has them, and with this "
+			       "server; a program whose pages they are is killed");
+		doctor_fix(d,
+			   "[backup] path = a partition, logical volume or disk (lsblk -f) in %s",
+			   d->config_path);
+		return;
+	}
 	if (stat(path, &st) < 0) {
 		check_missing(d, path, errno);
 		return;

@@ -244,7 +244,7 @@ say_session(struct doctor *d, const char *portal, const struct doctor_session *s
 	}
 }
 
-/* Pages of slabs that nobody can lend are on the backup alone. */
+/* Pages of slabs that nobody can lend are on the backup alone, or nowhere. */
 static void
 say_room(struct doctor *d, const struct visit *v)
 {
@@ -261,9 +261,10 @@ say_room(struct doctor *d, const struct visit *v)
 		return;
 	}
 	doctor_warning(d, "remote memory",
-		       "%" PRIu64 " slabs are free, the device has %" PRIu64
-		       ": the others are as slow as the backup",
-		       free_slabs, slabs);
+		       "%" PRIu64 " slabs are free, the device has %" PRIu64 ": the others %s",
+		       free_slabs, slabs,
+		       server_file_has_backup(d->config) ? "are as slow as the backup"
+							 : "cannot be written");
 	doctor_fix(d, "a larger [memory] max on the portals' hosts, or more portals");
 }
 
@@ -314,7 +315,11 @@ doctor_check_portals(struct doctor *d)
 	if (portals->count == 0 && d->config->portals.count > 0)
 		return; /* that no name has daemons was said */
 	if (portals->count == 0) {
-		doctor_warning(d, "portal", "none: the device is as slow as its backup");
+		if (server_file_has_backup(d->config))
+			doctor_warning(d, "portal", "none: the device is as slow as its backup");
+		else
+			doctor_failure(d, "portal",
+				       "none, and no backup: nothing can be written to the device");
 		doctor_fix(d, "[daemons] portals in %s", d->config_path);
 		return;
 	}

@@ -170,6 +170,7 @@ doctor_check_process(struct doctor *d)
 	check_user(d);
 	check_capabilities(d);
 	check_io_flusher(d);
-	check_io_uring(d);
+	if (server_file_has_backup(d->config))
+		check_io_uring(d);
 	check_descriptors(d);
 }

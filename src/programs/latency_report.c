@@ -93,11 +93,13 @@ latency_report_json(struct json_out *j, const struct status_source *source)
 			json_times(j, stage_names[i], &stages->times[kind][i]);
 		json_out_close(j, '}');
 	}
-	uring_backup_info(source->backup, &backup);
-	json_out_open(j, "backup", '{');
-	for (size_t kind = BACKUP_OP_READ; kind < BACKUP_OP_KINDS; kind++)
-		json_times(j, backup_names[kind], &backup.times[kind]);
-	json_out_close(j, '}');
+	if (source->backup) {
+		uring_backup_info(source->backup, &backup);
+		json_out_open(j, "backup", '{');
+		for (size_t kind = BACKUP_OP_READ; kind < BACKUP_OP_KINDS; kind++)
+			json_times(j, backup_names[kind], &backup.times[kind]);
+		json_out_close(j, '}');
+	}
 	json_daemons(j, source->device);
 	json_out_close(j, '}');
 }
@@ -172,10 +174,12 @@ latency_report_table(const struct status_source *source, char *buf, size_t size)
 		for (size_t i = 0; i < NBDS_STAGES; i++)
 			add_row(&t, stage_names[i], &stages->times[kind][i]);
 	}
-	uring_backup_info(source->backup, &backup);
-	add(&t, "backup\n");
-	for (size_t kind = BACKUP_OP_READ; kind < BACKUP_OP_KINDS; kind++)
-		add_row(&t, backup_names[kind], &backup.times[kind]);
+	if (source->backup) {
+		uring_backup_info(source->backup, &backup);
+		add(&t, "backup\n");
+		for (size_t kind = BACKUP_OP_READ; kind < BACKUP_OP_KINDS; kind++)
+			add_row(&t, backup_names[kind], &backup.times[kind]);
+	}
 	add_daemons(&t, source->device);
 	return t.used;
 }

@@ -67,7 +67,7 @@ struct app {
 	struct reload reload;
 	void *arena;
 	size_t arena_bytes;
-	struct uring_backup *backup;
+	struct uring_backup *backup; /* NULL: none */
 	struct slab_device *device;
 	struct nbds_server *nbd;
 	struct control *control;
@@ -297,11 +297,40 @@ warn_of_backup(const struct server_file_config *c, const struct uring_backup_inf
 }
 
 static int
+backup_open(struct app *app)
+{
+	const struct uring_backup_config bc = {
+		.path = app->config.backup_path,
+		.clock = &app->clock,
+		.size_bytes = app->config.size_bytes,
+		.area = app->arena,
+		.area_bytes = app->arena_bytes,
+		.is_filled = app->config.fill,
+		.depth = BACKUP_DEPTH,
+	};
+	struct uring_backup_info info;
+	int r;
+
+	if (!server_file_has_backup(&app->config)) {
+		log_warn("device %s has no backup: every page that a daemon has is lost with it, "
+			 "and "
+			 "all of them when this server stops; swapping to it can kill any program; "
+			 "[backup] path = a partition or disk",
+			 app->config.name);
+		return 0;
+	}
+	r = uring_backup_open(app->loop, &bc, &app->backup);
+	if (r < 0)
+		return r;
+	uring_backup_info(app->backup, &info);
+	warn_of_backup(&app->config, &info);
+	return 0;
+}
+
+static int
 device_open(struct app *app)
 {
 	struct slab_device_config dc;
-	struct uring_backup_config bc;
-	struct uring_backup_info info;
 	int r = device_configure(app, &dc);
 
 	if (r < 0)
@@ -312,21 +341,11 @@ device_open(struct app *app)
 		return log_err_errno(errno, "cannot get %zu bytes for page map and buffers",
 				     app->arena_bytes);
 	dc.arena = app->arena;
-	bc = (struct uring_backup_config){
-		.path = app->config.backup_path,
-		.clock = &app->clock,
-		.size_bytes = app->config.size_bytes,
-		.area = app->arena,
-		.area_bytes = app->arena_bytes,
-		.is_filled = app->config.fill,
-		.depth = BACKUP_DEPTH,
-	};
-	r = uring_backup_open(app->loop, &bc, &app->backup);
+	r = backup_open(app);
 	if (r < 0)
 		return r;
-	uring_backup_info(app->backup, &info);
-	warn_of_backup(&app->config, &info);
-	r = slab_device_new(&dc, uring_backup_as_backup(app->backup), &app->device);
+	r = slab_device_new(&dc, app->backup ? uring_backup_as_backup(app->backup) : NULL,
+			    &app->device);
 	if (r < 0)
 		return log_err_errno(-r, "cannot set up device %s", app->config.name);
 	return 0;

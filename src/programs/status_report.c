@@ -160,9 +160,10 @@ dns_write(struct json_out *j, const struct dns_names *dns)
 static void
 backup_write(struct json_out *j, const struct uring_backup *backup)
 {
-	struct uring_backup_info info;
+	struct uring_backup_info info = {.path = "none"};
 
-	uring_backup_info(backup, &info);
+	if (backup)
+		uring_backup_info(backup, &info);
 	json_out_open(j, "backup", '{');
 	json_out_string(j, "path", info.path);
 	json_out_bool(j, "block_device", info.is_block_device);

@@ -18,7 +18,7 @@ struct status_source {
 	const struct server_file_config *config;
 	const struct slab_device *device;
 	const struct nbds_server *nbd;
-	const struct uring_backup *backup;
+	const struct uring_backup *backup; /* NULL: none */
 	const struct realtime *realtime;
 	const struct spin *spin;
 	const struct dns_names *dns; /* NULL: stopping */

@@ -111,6 +111,7 @@ check_bad(struct fixture *f, bool is_server, int error, const char *text, const 
 }
 
 #define SERVER "[device]\nname = swap0\nsize = 1G\n[backup]\npath = /dev/vdb\n"
+#define BARE "[device]\nname = a\nsize = 1G\n[backup]\npath = none\n"
 #define DAEMON "[daemon]\nlisten = tcp:127.0.0.1:0\n[memory]\nmax = 1G\n"
 
 static void
@@ -407,12 +408,15 @@ server__diff(void **state)
 static void
 server__backup_and_limits(void **state)
 {
-	check_bad(*state, true, -EINVAL, "[device]\nname = a\nsize = 1G\n[backup]\npath = none\n",
-		  "[backup] path = none: a device without a backup is not supported by this "
-		  "version; allowed: the absolute path of a partition or file");
+	check_good(*state, true, BARE);
+	assert_false(server_file_has_backup(&((struct fixture *)*state)->server));
+	check_bad(*state, true, -EINVAL, BARE "ack = both\n",
+		  "[backup] ack = both: both needs a backup, and path = none; allowed: remote");
+	check_bad(*state, true, -EINVAL, BARE "fill = yes\n",
+		  "[backup] fill = yes: yes needs a backup, and path = none; allowed: no");
 	check_bad(*state, true, -EINVAL, "[device]\nname = a\nsize = 1G\n[backup]\npath = b\n",
 		  "[backup] path = b: not an absolute path; allowed: the absolute path of a "
-		  "partition or file");
+		  "partition or file, or none");
 	check_bad(*state, true, -EINVAL, "[device]\nname = a\nsize = 1G\n",
 		  "[backup] path: missing; allowed: the absolute path of a partition or file, at "
 		  "most 511 bytes");
