@@ -17,6 +17,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "common/alloc_scope.h"
 #include "common/size.h"
 
 #define LISTEN_FDS_START 3
@@ -66,6 +67,7 @@ notify_ready(const char *status)
 
 	(void)snprintf(text, sizeof(text), "READY=1\nSTATUS=%s", status);
 	tell(text);
+	alloc_serving(true);
 }
 
 void
@@ -80,6 +82,7 @@ notify_status(const char *status)
 void
 notify_stopping(void)
 {
+	alloc_serving(false);
 	tell("STOPPING=1");
 }
 

@@ -2,8 +2,8 @@
 /*
  * LD_PRELOAD=liballoc_guard.so ends a program that allocates while it serves.
  *
- * From the READY=1 to the STOPPING=1 that the program tells systemd, on the thread
- * that tells it, outside of common/alloc_scope.h: malloc() and its family, free(),
+ * While the program says that it serves, on the thread that says it, outside of the
+ * scopes of common/alloc_scope.h: malloc() and its family, free(),
  * mmap(), munmap() and mprotect() print what was called from where, and
  * abort().  In a scope only the heap may be used, and it must not grow: that is
  * checked at the end.  ALLOC_GUARD=no-scopes: scopes do not count either.
@@ -13,7 +13,6 @@
 #include <errno.h>
 #include <execinfo.h>
 #include <malloc.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -33,8 +32,7 @@ void *__libc_memalign(size_t, size_t);
 void __libc_free(void *);
 
 void slabswap_alloc_scope(int change);
-int sd_notify(int unset_environment, const char *state);
-int sd_notifyf(int unset_environment, const char *format, ...);
+void slabswap_alloc_serving(bool is_serving);
 
 /* 0: not armed.  Only the thread itself compares it with its own id. */
 static volatile pid_t guarded_thread;
@@ -102,29 +100,13 @@ disarm(void)
 	(void)!write(STDERR_FILENO, "alloc_guard: good\n", 18);
 }
 
-static void
-see_state(const char *state)
+EXPORT void
+slabswap_alloc_serving(bool is_serving)
 {
-	if (strncmp(state, "READY=1", 7) == 0)
+	if (is_serving)
 		arm();
-	else if (strncmp(state, "STOPPING=1", 10) == 0)
+	else
 		disarm();
-}
-
-EXPORT int
-sd_notify(int unset_environment, const char *state)
-{
-	(void)unset_environment;
-	see_state(state);
-	return 0;
-}
-
-EXPORT int
-sd_notifyf(int unset_environment, const char *format, ...)
-{
-	(void)unset_environment;
-	see_state(format);
-	return 0;
 }
 
 EXPORT void *
