@@ -10,6 +10,22 @@
 
 #include "slab/core.h"
 
+/*
+ * Of the buffers' pages.  Writes of single pages have half of the buffers before their answers
+ * are held (throttle.c), and what is under way then comes on top: more pieces than that are
+ * memory that nobody uses.
+ */
+#define PIECES_NUMERATOR 5u
+#define PIECES_DENOMINATOR 8u
+/* Of the pieces, kept for reads, as READ_RESERVE_DIVISOR is of the buffers. */
+#define READ_PIECES_DIVISOR 16u
+
+static uint32_t
+n_pieces(const struct slab_device *d)
+{
+	return d->arena.n_buffer_pages / PIECES_DENOMINATOR * PIECES_NUMERATOR;
+}
+
 int
 pieces_init(struct slab_device *d)
 {
@@ -20,12 +36,13 @@ pieces_init(struct slab_device *d)
 	list_init(&d->free_pieces);
 	list_init(&d->free_ranges);
 	list_init(&d->free_flushes);
-	d->pieces = calloc(n, sizeof(*d->pieces));
+	d->n_free_pieces = n_pieces(d);
+	d->pieces = calloc(d->n_free_pieces, sizeof(*d->pieces));
 	d->ranges = calloc(RANGES_MAX, sizeof(*d->ranges));
 	d->flushes = calloc(FLUSHES_MAX, sizeof(*d->flushes));
 	if (!d->pieces || !d->ranges || !d->flushes)
 		return -ENOMEM;
-	for (uint32_t i = 0; i < n; i++) {
+	for (uint32_t i = 0; i < d->n_free_pieces; i++) {
 		d->pieces[i].dev = d;
 		list_add_tail(&d->free_pieces, &d->pieces[i].free_node);
 	}
@@ -45,7 +62,8 @@ pieces_init(struct slab_device *d)
 	r = buffer_pool_init(&d->read_pool, n_read);
 	if (r < 0)
 		return r;
-	return page_order_init(&d->order, n + RANGES_MAX * RANGE_BLOCKS_MAX, &d->ready);
+	return page_order_init(&d->order, d->n_free_pieces + RANGES_MAX * RANGE_BLOCKS_MAX,
+			       &d->ready);
 }
 
 void
@@ -109,12 +127,13 @@ piece_take(struct slab_device *d, enum backend_kind kind, uint32_t block, uint32
 	struct piece *p;
 	uint32_t page;
 
-	if (list_is_empty(&d->free_pieces))
+	if (d->n_free_pieces <= (kind == BACKEND_READ ? 0 : n_pieces(d) / READ_PIECES_DIVISOR))
 		return NULL;
 	page = run_get(d, kind, order);
 	if (page == BUFFER_NONE)
 		return NULL;
 	node = list_pop_head(&d->free_pieces);
+	d->n_free_pieces--;
 	p = container_of(node, struct piece, free_node);
 
 	*p = (struct piece){
@@ -252,6 +271,7 @@ piece_free_if_idle(struct piece *p)
 	assert(!list_is_linked(&p->order.ready));
 	run_put(d, p->buffer_page, p->buffer_order);
 	list_add_head(&d->free_pieces, &p->free_node);
+	d->n_free_pieces++;
 	d->n_in_use--;
 	d->has_room = true;
 }

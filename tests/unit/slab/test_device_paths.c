@@ -426,9 +426,9 @@ room__long_runs_are_left_for_reads(void **state)
 	(void)state;
 	world_hold_backup(w, true);
 	/* Reads between, so that every block of the pool gets a page of a write. */
-	while (world_submit(w, BACKEND_WRITE, 0, (uint64_t)n * PAGE_BYTES, PAGE_BYTES)) {
+	while (world_submit(w, BACKEND_WRITE, 0, (uint64_t)n * PAGE_BYTES, 2 * PAGE_BYTES)) {
 		(void)dw_start(w, BACKEND_READ, 0, 15 * MIB);
-		n++;
+		n += 2;
 		world_settle(w);
 		world_put_done(w);
 	}
@@ -437,6 +437,29 @@ room__long_runs_are_left_for_reads(void **state)
 	world_settle(w);
 	world_put_done(w);
 	world_hold_backup(w, false);
+	world_settle(w);
+	world_free(w);
+}
+
+/* There are fewer pieces than pages in the buffers: single pages use them up first. */
+static void
+room__pieces_are_left_for_reads(void **state)
+{
+	struct world *w = dw_new(16, 0, SLAB_ACK_REMOTE);
+	uint32_t n_writes = 0, n_reads = 0;
+
+	(void)state;
+	world_hold_backup(w, true);
+	while (world_submit(w, BACKEND_WRITE, 0, (uint64_t)n_writes * PAGE_BYTES, PAGE_BYTES))
+		n_writes++;
+	assert_int_equal(n_writes, 1024 * 5 / 8 * 15 / 16);
+	while (world_submit(w, BACKEND_READ, 0, 15 * MIB, PAGE_BYTES))
+		n_reads++;
+	assert_int_equal(n_reads, 1024 * 5 / 8 / 16);
+	world_hold_backup(w, false);
+	world_settle(w);
+	world_put_done(w);
+	assert_non_null(world_submit(w, BACKEND_WRITE, 0, 0, PAGE_BYTES));
 	world_settle(w);
 	world_free(w);
 }
@@ -731,6 +754,7 @@ main(void)
 		cmocka_unit_test(supersede__not_of_a_write_that_is_not_answered),
 		cmocka_unit_test(supersede__a_flush_between_still_covers_the_older),
 		cmocka_unit_test(room__long_runs_are_left_for_reads),
+		cmocka_unit_test(room__pieces_are_left_for_reads),
 		cmocka_unit_test(room__freed_inside_resume_is_not_forgotten),
 		cmocka_unit_test(room__slots_of_ranges_and_flushes),
 		cmocka_unit_test(get__put_without_submit),
