@@ -355,7 +355,7 @@ struct slab_device {
 };
 
 /* device.c */
-/* For measuring; deadlines are fixed at an advance. */
+/* For measuring; deadlines are fixed at an advance, but for homeless.c's. */
 uint64_t device_now(const struct slab_device *d);
 /* A daemon or the backup is asked for (a part of) @io. */
 void device_posted(const struct slab_device *d, struct backend_io *io);

@@ -88,8 +88,9 @@ struct slab_device_config {
 	void (*entropy)(void *arg, void *buf, uint32_t length_bytes);
 	/* One line for the operator; said once per change, not per I/O. */
 	void (*event)(void *arg, enum slab_event_level level, const char *text);
-	/* The time of what has just happened, not before the last advance's: for measuring only.
-	 * NULL: that of the last advance. */
+	/* The time of what has just happened, not before the last advance's: for measuring, and
+	 * for how long a write waits for a daemon where there is no backup.  NULL: that of the
+	 * last advance. */
 	uint64_t (*now)(void *arg);
 	void *arg; /* of entropy, event and now */
 };

@@ -20,7 +20,7 @@ void
 homeless_submitted(struct piece *p)
 {
 	/* From here on, not from its turn: each of many writes of a page would wait anew. */
-	p->give_up_ns = p->dev->now_ns + patience_ns(p->dev);
+	p->give_up_ns = device_now(p->dev) + patience_ns(p->dev);
 }
 
 void

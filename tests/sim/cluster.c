@@ -221,8 +221,8 @@ sim_backups_are_whole(struct sim *sim)
 	for (uint32_t i = 0; i < sim->plan.n_devices; i++) {
 		const struct slab_device *d = sim->devices[i].dev;
 
-		if (d->stats.pages_degraded > 0 || d->n_unsafe > 0 || d->n_kept > 0 ||
-		    d->n_in_use > 0)
+		if ((d->backup && d->stats.pages_degraded > 0) || d->n_unsafe > 0 ||
+		    d->n_kept > 0 || d->n_in_use > 0)
 			return false;
 	}
 	return true;

@@ -372,6 +372,14 @@ start_cb(struct sim_event *ev)
 	sim_device_start(container_of(ev, struct sim_device_host, start_ev));
 }
 
+static uint64_t
+now_cb(void *arg)
+{
+	const struct sim_device_host *dh = arg;
+
+	return sim_now(dh->host.sim);
+}
+
 void
 sim_device_init(struct sim_device_host *dh, struct sim *sim, uint32_t index)
 {
@@ -411,6 +419,7 @@ sim_device_init(struct sim_device_host *dh, struct sim *sim, uint32_t index)
 		.max_portals = p->n_daemons,
 		.leave_timeout_ns = 2 * p->op_timeout_ns,
 		.entropy = entropy_cb,
+		.now = now_cb,
 		.event = event_cb,
 		.arg = dh,
 	};
@@ -465,7 +474,8 @@ sim_device_start(struct sim_device_host *dh)
 	dh->config.n_portals = portals_fill(dh);
 	/* The buffers need not be zeroed: a read that is answered with what was there is found. */
 	memset(dh->arena, 0, dh->arena_bytes - SLAB_BUFFER_BYTES_MIN);
-	r = slab_device_new(&dh->config, &dh->disk.backup, &dh->dev);
+	r = slab_device_new(&dh->config, sim->plan.has_no_backup ? NULL : &dh->disk.backup,
+			    &dh->dev);
 	assert(r == 0);
 	(void)r;
 	dh->be = slab_device_backend(dh->dev);

@@ -71,9 +71,12 @@ struct sim_device_host {
 	/* What the oracle saw last. */
 	uint32_t *seen_remote;
 	uint32_t *seen_backup;
+	uint64_t *lost_until_ns; /* by page, without a backup: when it was written again */
 	uint8_t seen_state[SIM_SLABS_MAX];
 	uint8_t seen_old[SIM_SLABS_MAX]; /* while it moves: the slot of its old daemon */
 	uint8_t seen_daemon[SIM_SLABS_MAX];
+	uint32_t seen_generation[SIM_SLABS_MAX];
+	uint32_t seen_old_generation[SIM_SLABS_MAX]; /* as seen_old */
 	uint64_t seen_evictions;
 	uint64_t mapping_since_ns[SIM_SLABS_MAX];
 	uint32_t healed_generation[SIM_SLABS_MAX]; /* when all faults had ended */

@@ -212,7 +212,7 @@ refill_slabs(struct sim *sim)
 	const struct plan *p = &sim->plan;
 	uint64_t ns = sim_deadline_ns(p);
 
-	if (p->refill_rate == 0)
+	if (p->refill_rate == 0 || p->has_no_backup)
 		return;
 	ns += 2 * p->n_slabs * SIM_SLAB_BYTES * NSEC_PER_SEC / p->refill_rate;
 	if (!sim_run_until(sim, slabs_are_refilled, ns))

@@ -90,7 +90,7 @@ oracle_copies_of(struct sim_device_host *dh, uint32_t page)
 
 	if (b->remote & bit)
 		check_remote(dh, page);
-	if (b->backup & bit)
+	if (b->backup & bit && dh->dev->backup)
 		check_backup(dh, page);
 }
 
@@ -101,6 +101,7 @@ oracle_device_started(struct sim_device_host *dh)
 
 	dh->seen_remote = bump_alloc(n * sizeof(*dh->seen_remote));
 	dh->seen_backup = bump_alloc(n * sizeof(*dh->seen_backup));
+	dh->lost_until_ns = bump_alloc(n * BLOCK_PAGES * sizeof(*dh->lost_until_ns));
 	memset(dh->seen_state, 0, sizeof(dh->seen_state));
 	memset(dh->seen_daemon, 0, sizeof(dh->seen_daemon));
 	dh->seen_evictions = 0;
@@ -146,6 +147,7 @@ see_homes(struct sim_device_host *dh, uint32_t slab)
 			state == SLAB_STATE_UNMAPPED || state == SLAB_STATE_FAILED;
 	}
 	dh->seen_old[slab] = m ? (uint8_t)m->old.daemon : 0;
+	dh->seen_old_generation[slab] = m ? m->old.generation : 0;
 }
 
 /* Device 4: a slab is given up with the session of its daemon, or evicted. */
@@ -173,6 +175,7 @@ check_slabs(struct sim_device_host *dh)
 		see_homes(dh, i);
 		dh->seen_state[i] = (uint8_t)s->state;
 		dh->seen_daemon[i] = (uint8_t)s->daemon;
+		dh->seen_generation[i] = s->generation;
 	}
 	dh->seen_evictions = d->stats.evictions;
 }
@@ -188,6 +191,8 @@ oracle_device_turn(struct sim_device_host *dh)
 		uint32_t fresh =
 			(remote & ~dh->seen_remote[block]) | (b->backup & ~dh->seen_backup[block]);
 
+		if (!dh->dev->backup)
+			oracle_lost(dh, block);
 		dh->seen_remote[block] = remote;
 		dh->seen_backup[block] = b->backup;
 		for (; fresh != 0; fresh &= fresh - 1)

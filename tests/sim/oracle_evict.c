@@ -208,7 +208,7 @@ oracle_revoked(struct sim *sim, struct sim_conn *c, const struct sim_grant *g)
 		return;
 	dh = &sim->devices[c->target];
 	if (dh->host.troubled_until_ns >= sim_now(sim) || dh->is_stopping ||
-	    dh->disk_troubled_until_ns >= sim_now(sim) ||
+	    dh->disk_troubled_until_ns >= sim_now(sim) || sim->plan.has_no_backup ||
 	    c->tp->host->troubled_until_ns >= sim_now(sim) ||
 	    g->deadline_ns - g->evicted_ns < give_up_ns(&sim->plan))
 		return;

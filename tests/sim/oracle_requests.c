@@ -97,10 +97,36 @@ has_disk_trouble(const struct sim_request *r)
 	return false;
 }
 
+/* Where there is no backup: a page of a daemon that is lost, or no daemon for a page. */
+static bool
+is_without_copy(const struct sim_request *r)
+{
+	const struct backend_io *io = r->io;
+	struct sim *sim = r->device->host.sim;
+	const uint64_t least_ns = MAP_ANSWER_TIMEOUTS * sim->plan.op_timeout_ns;
+	bool may_be_lost = false;
+
+	if (!sim->plan.has_no_backup)
+		return false;
+	if (io->kind == BACKEND_WRITE && r->status == -ENOSPC) {
+		sim->sights[SIGHT_NO_HOME]++;
+		return sim_now(sim) - r->submitted_ns >= least_ns;
+	}
+	for (uint64_t at = io->offset_bytes; at < io->offset_bytes + io->length_bytes;
+	     at = (at / PAGE_BYTES + 1) * PAGE_BYTES)
+		may_be_lost |= oracle_may_be_lost(r->device, page_of(at), r->submitted_ns);
+	return r->status == -EIO && may_be_lost &&
+	       (io->kind == BACKEND_READ ||
+		(io->kind == BACKEND_WRITE && io->length_bytes < PAGE_BYTES));
+}
+
 static void
 check_error(const struct sim_request *r)
 {
 	const struct backend_io *io = r->io;
+
+	if (is_without_copy(r))
+		return;
 
 	if (r->status == -EOPNOTSUPP && io->kind == BACKEND_ZERO && (io->flags & BACKEND_FAST_ZERO))
 		return;
@@ -119,6 +145,8 @@ check_on_backup(struct sim_device_host *dh, uint32_t page, const struct page_que
 {
 	const struct sim_disk *d = &dh->disk;
 
+	if (dh->host.sim->plan.has_no_backup)
+		return;
 	if (pages_allow(&dh->pages, page, 0, PAGE_BYTES, d->bytes + (size_t)page * PAGE_BYTES, q))
 		return;
 	sim_fail(d->pages[page].error_ns > 0 ? DEVICE_6 : DEVICE_DURABLE,
@@ -131,6 +159,8 @@ check_synced(struct sim_device_host *dh, uint32_t page, uint64_t ticks)
 {
 	const struct sim_disk_page *p = &dh->disk.pages[page];
 
+	if (dh->host.sim->plan.has_no_backup)
+		return;
 	if (p->written_at <= ticks && p->written_at > dh->disk.synced_at)
 		sim_fail(DEVICE_DURABLE, "device %u: page %u is on the backup but was not synced",
 			 dh->index, page);
@@ -259,6 +289,8 @@ oracle_stopped(struct sim_device_host *dh, int status)
 {
 	struct page_query q = {.rule = RULE_DURABLE, .synced_seq = dh->pages.synced_seq};
 
+	if (status != 0 && dh->host.sim->plan.has_no_backup)
+		sim_fail(DEVICE_6, "device %u has no backup and its stop failed", dh->index);
 	q.with_self = true;
 	if (status == 0)
 		q.synced_seq = dh->pages.done_seq;

@@ -77,6 +77,8 @@ sight_name(enum sight_kind kind)
 		[SIGHT_SPLIT] = "merged-write-failed",
 		[SIGHT_SUPERSEDED] = "backup-write-superseded",
 		[SIGHT_UNQUEUED] = "queued-write-dropped",
+		[SIGHT_LOST] = "page-lost",
+		[SIGHT_NO_HOME] = "write-without-daemon",
 	};
 
 	return names[kind];
@@ -609,6 +611,7 @@ void
 plan_make(struct plan *p, uint64_t seed)
 {
 	struct making m = {.p = p, .r = rng_of(seed, 1)};
+	struct rng own = rng_of(seed, 1006);
 	struct rng *r = &m.r;
 	uint32_t n_ops, n_faults;
 
@@ -642,6 +645,12 @@ plan_make(struct plan *p, uint64_t seed)
 	make_control_faults(p);
 	make_hang(p);
 	make_flood(p);
+	/* Of its own, so that a seed is what it was. */
+	p->has_no_backup = rng_percent(&own, 15);
+	if (p->has_no_backup) {
+		p->is_backup_broken = false;
+		p->ack = SLAB_ACK_REMOTE;
+	}
 }
 
 void
@@ -652,7 +661,7 @@ plan_print(const struct plan *p, FILE *out)
 		"discard %d, psk %d, op_timeout %" PRIu64 " ms, connect_timeout %" PRIu64
 		" ms, ping %" PRIu64 " ms, retry %" PRIu64 " to %" PRIu64 " ms, net %" PRIu64
 		" us, disk %" PRIu64 " us, lag %" PRIu64
-		" us, broken backup %d, hot_slab %u, choices %u\n"
+		" us, no backup %d, broken backup %d, hot_slab %u, choices %u\n"
 		"control %d: refill %" PRIu64 ", migrate %" PRIu64 " MiB/s, period %" PRIu64
 		" us, hedge %" PRIu64 " us, probe %" PRIu64 " us, control_timeout %" PRIu64
 		" ms, evict deadline %" PRIu64 " us, drain %" PRIu64 " ms, extra choices %u\n",
@@ -661,8 +670,8 @@ plan_print(const struct plan *p, FILE *out)
 		p->has_psk, p->op_timeout_ns / NSEC_PER_MSEC, p->connect_timeout_ns / NSEC_PER_MSEC,
 		p->ping_ns / NSEC_PER_MSEC, p->retry_ns / NSEC_PER_MSEC,
 		p->retry_max_ns / NSEC_PER_MSEC, p->net_ns / 1000, p->disk_ns / 1000,
-		p->lag_ns / 1000, p->is_backup_broken, p->hot_slab, p->choices, p->has_control,
-		p->refill_rate >> 20, p->migrate_rate >> 20, p->period_ns / 1000,
+		p->lag_ns / 1000, p->has_no_backup, p->is_backup_broken, p->hot_slab, p->choices,
+		p->has_control, p->refill_rate >> 20, p->migrate_rate >> 20, p->period_ns / 1000,
 		p->hedge_ns / 1000, p->probe_ns / 1000, p->control_timeout_ns / NSEC_PER_MSEC,
 		p->evict_deadline_ns / 1000, p->drain_ns / NSEC_PER_MSEC, p->extra_choices);
 	fprintf(out, "cold_slab %u for %u periods, %u backup writes at a time\n", p->cold_slab,

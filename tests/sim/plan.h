@@ -84,6 +84,8 @@ enum sight_kind {
 	SIGHT_SPLIT,	  /* ... or failed to, and were tried alone */
 	SIGHT_SUPERSEDED, /* writes that did not have to reach it */
 	SIGHT_UNQUEUED,	  /* ... though nothing but the backup kept them waiting */
+	SIGHT_LOST,	  /* a page that there was no backup of */
+	SIGHT_NO_HOME,	  /* a write failed since nobody lent its slab */
 	SIGHT_KINDS,
 };
 
@@ -133,6 +135,7 @@ struct plan {
 	bool can_discard;
 	bool has_psk;
 	bool has_power;		/* unsynced writes are kept apart */
+	bool has_no_backup;	/* pages are on their daemons alone */
 	bool is_backup_broken;	/* refuses all writes from its first error until all is answered */
 	bool has_control;	/* portals change, daemons' hosts get short of memory */
 	uint32_t hot_slab;	/* pages per second; 0: every slab that is used is mapped */

@@ -126,6 +126,25 @@ write__nobody_lends_fails_in_bounded_time(void **state)
 	world_free(w);
 }
 
+/* Its time does not begin before it came, however long the device had nothing to do. */
+static void
+write__after_a_long_pause_waits_as_long(void **state)
+{
+	struct world *w = world_bare(1, 1, 0);
+	struct world_io *wio;
+
+	(void)state;
+	dw_lose(w, 0);
+	world_pass(w, 5 * NSEC_PER_SEC);
+	wio = dw_start(w, BACKEND_WRITE, 0, P);
+	world_run(w, 7 * NSEC_PER_SEC);
+	assert_false(wio->is_done);
+	world_run(w, 2 * NSEC_PER_SEC);
+	assert_int_equal(wio->status, -ENOSPC);
+	world_put(wio);
+	world_free(w);
+}
+
 static void
 write__a_daemon_that_comes_in_time_takes_it(void **state)
 {
@@ -408,6 +427,7 @@ main(void)
 		cmocka_unit_test(write__waits_for_its_mapping_and_is_remote_only),
 		cmocka_unit_test(write__maps_as_soon_as_the_answer_is_there),
 		cmocka_unit_test(write__nobody_lends_fails_in_bounded_time),
+		cmocka_unit_test(write__after_a_long_pause_waits_as_long),
 		cmocka_unit_test(write__a_daemon_that_comes_in_time_takes_it),
 		cmocka_unit_test(daemon_lost__eio_until_rewritten_and_the_slab_maps_at_once),
 		cmocka_unit_test(daemon_lost__under_a_write_it_goes_to_another),
