@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "client.h"
 #include "common/page.h"
@@ -64,6 +65,7 @@ conn_init(struct conn *c, struct conn_common *common, int fd, uint32_t depth,
 		.fd = fd,
 		.depth = depth,
 		.n_free = depth,
+		.payloads = payloads,
 		.slots = calloc(depth, sizeof(*c->slots)),
 		.free_slots = calloc(depth, sizeof(*c->free_slots)),
 		.iovs = calloc((size_t)depth * 2, sizeof(*c->iovs)),
@@ -81,6 +83,16 @@ conn_init(struct conn *c, struct conn_common *common, int fd, uint32_t depth,
 		c->free_slots[i] = depth - 1 - i;
 	}
 	return true;
+}
+
+void
+conn_fini(struct conn *c)
+{
+	free(c->iovs);
+	free(c->free_slots);
+	free(c->slots);
+	free(c->payloads);
+	(void)close(c->fd);
 }
 
 void

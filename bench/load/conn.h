@@ -44,6 +44,7 @@ struct conn {
 	int fd;
 	struct slot *slots;
 	uint32_t n_free;
+	uint8_t *payloads;    /* of all slots */
 	uint32_t *free_slots; /* a stack: the warmest one is the next */
 	uint32_t depth;
 	/* Not yet sent: iovs[0 .. n_iovs). */
@@ -60,6 +61,8 @@ struct conn {
 /* Takes @fd over.  @payload_bytes: of the longest WRITE.  False: no memory. */
 bool conn_init(struct conn *c, struct conn_common *common, int fd, uint32_t depth,
 	       uint32_t payload_bytes);
+/* Also after conn_init() failed. */
+void conn_fini(struct conn *c);
 /* There must be a free slot. */
 void conn_submit(struct conn *c, enum nbdp_cmd command, uint64_t offset_bytes,
 		 uint32_t length_bytes, uint64_t now_ns);

@@ -174,14 +174,18 @@ int
 main(int argc, char **argv)
 {
 	struct run *r = calloc(1, sizeof(*r));
+	bool is_good;
 
 	if (r == NULL) {
 		fprintf(stderr, "load: no memory\n");
 		return 1;
 	}
 	parse_options(&r->opt, argc, argv);
-	if (!run(r))
-		return 1;
-	print_figures(r);
-	return r->common.n_mismatches == 0 ? 0 : 1;
+	is_good = run(r);
+	if (is_good)
+		print_figures(r);
+	is_good = is_good && r->common.n_mismatches == 0;
+	run_end(r);
+	free(r);
+	return is_good ? 0 : 1;
 }

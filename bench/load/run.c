@@ -178,6 +178,7 @@ connect_all(struct run *r)
 
 		if (fd < 0)
 			return false;
+		r->n_inited++;
 		if (!conn_init(&r->conns[i], &r->common, fd, r->opt.depth, r->opt.block_bytes)) {
 			fprintf(stderr, "load: no memory\n");
 			return false;
@@ -209,4 +210,12 @@ run(struct run *r)
 	if (r->opt.is_sequential)
 		return run_sequential(r);
 	return r->opt.burst > 0 ? run_bursts(r) : run_for_time(r);
+}
+
+void
+run_end(struct run *r)
+{
+	for (uint32_t i = 0; i < r->n_inited; i++)
+		conn_fini(&r->conns[i]);
+	free(r->common.input);
 }

@@ -30,6 +30,7 @@ struct run {
 	struct run_options opt;
 	struct conn_common common;
 	struct conn conns[RUN_CONNS_MAX];
+	uint32_t n_inited; /* of conns */
 	uint64_t size_bytes;
 	uint64_t rng;
 	uint64_t now_ns;
@@ -44,5 +45,7 @@ struct run {
 
 /* Connects, runs, and leaves the figures in @r.  False: with a line on stderr. */
 bool run(struct run *r);
+/* Closes the connections; the figures stay. */
+void run_end(struct run *r);
 
 #endif /* BENCH_LOAD_RUN_H */

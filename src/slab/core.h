@@ -337,6 +337,7 @@ struct slab_device {
 	uint32_t n_health_pages;
 	uint32_t n_hedges; /* reading from the backup */
 
+	uint32_t n_pieces;
 	uint32_t n_free_pieces;
 	uint32_t n_in_use; /* pieces, ranges and flushes not on a free list */
 	bool is_starved;   /* get() gave NULL since the last resume() */

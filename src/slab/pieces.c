@@ -20,12 +20,6 @@
 /* Of the pieces, kept for reads, as READ_RESERVE_DIVISOR is of the buffers. */
 #define READ_PIECES_DIVISOR 16u
 
-static uint32_t
-n_pieces(const struct slab_device *d)
-{
-	return d->arena.n_buffer_pages / PIECES_DENOMINATOR * PIECES_NUMERATOR;
-}
-
 int
 pieces_init(struct slab_device *d)
 {
@@ -36,13 +30,14 @@ pieces_init(struct slab_device *d)
 	list_init(&d->free_pieces);
 	list_init(&d->free_ranges);
 	list_init(&d->free_flushes);
-	d->n_free_pieces = n_pieces(d);
-	d->pieces = calloc(d->n_free_pieces, sizeof(*d->pieces));
+	d->n_pieces = n / PIECES_DENOMINATOR * PIECES_NUMERATOR;
+	d->n_free_pieces = d->n_pieces;
+	d->pieces = calloc(d->n_pieces, sizeof(*d->pieces));
 	d->ranges = calloc(RANGES_MAX, sizeof(*d->ranges));
 	d->flushes = calloc(FLUSHES_MAX, sizeof(*d->flushes));
 	if (!d->pieces || !d->ranges || !d->flushes)
 		return -ENOMEM;
-	for (uint32_t i = 0; i < d->n_free_pieces; i++) {
+	for (uint32_t i = 0; i < d->n_pieces; i++) {
 		d->pieces[i].dev = d;
 		list_add_tail(&d->free_pieces, &d->pieces[i].free_node);
 	}
@@ -62,8 +57,7 @@ pieces_init(struct slab_device *d)
 	r = buffer_pool_init(&d->read_pool, n_read);
 	if (r < 0)
 		return r;
-	return page_order_init(&d->order, d->n_free_pieces + RANGES_MAX * RANGE_BLOCKS_MAX,
-			       &d->ready);
+	return page_order_init(&d->order, d->n_pieces + RANGES_MAX * RANGE_BLOCKS_MAX, &d->ready);
 }
 
 void
@@ -127,7 +121,7 @@ piece_take(struct slab_device *d, enum backend_kind kind, uint32_t block, uint32
 	struct piece *p;
 	uint32_t page;
 
-	if (d->n_free_pieces <= (kind == BACKEND_READ ? 0 : n_pieces(d) / READ_PIECES_DIVISOR))
+	if (d->n_free_pieces <= (kind == BACKEND_READ ? 0 : d->n_pieces / READ_PIECES_DIVISOR))
 		return NULL;
 	page = run_get(d, kind, order);
 	if (page == BUFFER_NONE)

@@ -637,7 +637,7 @@ arena__has_no_pointers(void **state)
 	} areas[] = {
 		{d, sizeof(*d)},
 		{base, d->arena.total_bytes},
-		{d->pieces, d->arena.n_buffer_pages * sizeof(*d->pieces)},
+		{d->pieces, d->n_pieces * sizeof(*d->pieces)},
 		{d->ranges, RANGES_MAX * sizeof(*d->ranges)},
 		{d->remotes, d->n_remotes * sizeof(*d->remotes)},
 	};

@@ -498,7 +498,7 @@ unsafe_writes(const struct slab_device *d, uint32_t slab, uint32_t generation)
 {
 	uint32_t n = 0;
 
-	for (uint32_t i = 0; i < d->arena.n_buffer_pages && generation != 0; i++)
+	for (uint32_t i = 0; i < d->n_pieces && generation != 0; i++)
 		if (!list_is_linked(&d->pieces[i].free_node) &&
 		    d->pieces[i].unsafe_generation == generation &&
 		    piece_slab(&d->pieces[i]) == slab)
