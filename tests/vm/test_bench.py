@@ -12,7 +12,7 @@ import vm_lab  # noqa: E402
 
 
 @runner.deadline(150)
-def test_fio(lab):
+def test_bench_fio(lab):
     bench = vm_lab.Lab(lab.run, lab.build, is_quick=True)
     result = vm_fio.measure(bench)
     bench.shut()
