@@ -61,7 +61,7 @@ def measure(arguments):
             except (vm_lab.Unavailable, *vm_lab.FAILURES) as error:
                 vm_lab.say(f"{name}: {error}")
                 result[name] = {"error": vm_lab.reason(error)}
-            lab.shut()
+                lab.shut()
             if "error" not in result[name]:
                 result["goals"] += part.goals(result[name])
             result[name]["took_seconds"] = round(time.monotonic() - start)

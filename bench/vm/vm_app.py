@@ -5,8 +5,6 @@ import csv
 from vm_devices import Disk, Slabswap
 from vm_lab import FAILURES, Unavailable, deploy, median, needs_programs, number, ratios, reason, rotated, say, table
 
-CLIENT_MIB = 320
-DONOR_MIB = 640
 DEVICE_MIB = 128
 PERCENTS, QUICK_PERCENTS = (100, 75, 50), (100, 50)
 VALUE_BYTES = 1024
@@ -16,7 +14,7 @@ RUNS = 3
 SECONDS, QUICK_SECONDS = 3, 1
 PROBE_REQUESTS = 300
 REQUESTS_MAX = 40000
-# What a hard disk does at random.  The guests' other disk is a file in the host's page cache.
+# What a hard disk does at random.  The client's other disk is a file in the host's page cache.
 HARD_DISK_IOPS = 200
 GROUP = "/sys/fs/cgroup/swappable"
 SOCKET = "/run/redis.sock"
@@ -25,7 +23,7 @@ OURS = "slabswap"
 
 def measure(lab):
     """{"devices": {name: {percent: {"ops": [of each run], "p99_ms": [...]}}}, "failed": {name: why}, ...}"""
-    lab.boot(DONOR_MIB, CLIENT_MIB, [DEVICE_MIB, DEVICE_MIB])
+    lab.boot()
     needs_programs(lab.client, "redis-server", "redis-benchmark", "redis-cli")
     lab.limit_disk(1, HARD_DISK_IOPS)
     # What an emulator sees for the first time is slow.
@@ -33,8 +31,7 @@ def measure(lab):
     hard = f"a disk of {HARD_DISK_IOPS} IOPS"
     devices = [Slabswap(OURS), Disk(f"swap on {hard}", "/dev/vdb")]
     if not lab.is_quick:
-        devices += [Slabswap(f"{OURS}, backup on {hard}", backup="/dev/vdb"),
-                    Disk("swap on a disk in the host's memory", "/dev/vda")]
+        devices += [Slabswap(f"{OURS}, backup on {hard}", backup="/dev/vdb")]
     runs = 1 if lab.is_quick else RUNS
     keys = QUICK_KEYS if lab.is_quick else KEYS
     found, failed = {}, {}
@@ -47,9 +44,10 @@ def measure(lab):
                 take(found.setdefault(device.name, {}), serve(lab, device, keys))
             except (Unavailable, *FAILURES) as error:
                 failed[device.name] = reason(error)
-                lab.boot(DONOR_MIB, CLIENT_MIB, [DEVICE_MIB, DEVICE_MIB])
+                lab.shut()
+                lab.boot()
                 lab.limit_disk(1, HARD_DISK_IOPS)
-    return {"client_mib": CLIENT_MIB, "keys": keys, "value_bytes": VALUE_BYTES, "connections": CONNECTIONS,
+    return {"keys": keys, "value_bytes": VALUE_BYTES, "connections": CONNECTIONS,
             "runs": runs, "devices": found, "failed": failed}
 
 

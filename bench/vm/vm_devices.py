@@ -6,8 +6,8 @@ NBDKIT_PORT = 10809
 NVME_PORT = 4420
 NQN = "nqn.2024-01.example.slabswap:bench"
 SLAB_MIB = 16
-# A backup that takes no time and keeps nothing: what a real one costs is then left out.
-NO_BACKUP = "/dev/nullb0"
+# As the peers, which have none either.
+NO_BACKUP = "none"
 
 
 class Device:
@@ -41,14 +41,15 @@ class SlabswapServer:
         self._daemon_of = daemon_of
         self.daemon = self.server = None
 
+    def is_running(self):
+        return self.server is not None
+
     def start(self, lab, mib):
-        if self.server:
+        if self.is_running():
             return
-        if self._backup == NO_BACKUP:
-            needs_modules(lab.client, "null_blk", f"nr_devices=1 gb={max(1, mib >> 10)}")
         if self._daemon_of:
             self.daemon = self._daemon_of.daemon
-        if not self.daemon:
+        else:
             self.daemon = deploy.Daemon(lab.donor, lab.build, 2 * mib, SLAB_MIB)
             self.daemon.start()
         server = deploy.Server(lab.client, lab.build, mib, self._backup, self.daemon.portal,
@@ -59,7 +60,8 @@ class SlabswapServer:
 
     def stop(self):
         self.server.stop()
-        self.daemon.stop()
+        if not self._daemon_of:
+            self.daemon.stop()
         self.server = self.daemon = None
 
 

@@ -5,28 +5,28 @@ import json
 from vm_devices import NO_BACKUP, NbdTcp, NvmeRdma, Slabswap, SlabswapServer
 from vm_lab import FAILURES, Unavailable, goal, median, needs_programs, number, ratios, reason, rotated, say, table
 
-DONOR_MIB = 768
-CLIENT_MIB = 384
 # Of each device: more than enough for pages at random, and soon written in full.
-DEVICE_MIB = 64
+DEVICE_MIB = 32
 RUNS, QUICK_RUNS = 5, 1
-SECONDS = 1
-WARM_UP_SECONDS = 0.2
-RAMP_SECONDS = 0.3
+SECONDS = 0.8
+WARM_UP_SECONDS = 0.1
+RAMP_SECONDS = 0.2
 # name, fio's rw, queue depth
 JOBS = [("read depth 1", "randread", 1), ("read depth 16", "randread", 16),
         ("write depth 1", "randwrite", 1), ("write depth 16", "randwrite", 16)]
 PERCENTILES = {"p50_us": "50.000000", "p99_us": "99.000000", "p999_us": "99.900000"}
-OURS = "slabswap"
+OURS = "slabswap, no backup"
 PEERS = ("nvme-rdma to nvmet-rdma", "nbd-client over TCP to nbdkit")
 
 
 def measure(lab):
     """What print_table() takes: {"jobs": {job: {device: {"iops": [of each run], ...}}}, ...}"""
-    lab.boot(DONOR_MIB, CLIENT_MIB, [DEVICE_MIB])
+    lab.boot()
     needs_programs(lab.client, "fio")
     runs = QUICK_RUNS if lab.is_quick else RUNS
-    devices, failed = start_all(lab, all_devices(lab))
+    servers = [SlabswapServer(NO_BACKUP)]
+    servers.append(SlabswapServer("/dev/vda", device="swap1", daemon_of=servers[0]))
+    devices, failed = start_all(lab, all_devices(lab, *servers))
     jobs = {job[0]: {device.name: {} for device in devices} for job in JOBS}
     for run in range(runs):
         for device in rotated(devices, run):
@@ -34,18 +34,27 @@ def measure(lab):
             for job, numbers in fio(lab.client, device.path, SECONDS).items():
                 for key, value in numbers.items():
                     jobs[job][device.name].setdefault(key, []).append(value)
+    status = {device.name: device.status() for device in devices if device.status()}
+    stop_all(devices, servers)
     return {"device_mib": DEVICE_MIB, "runs": runs, "seconds": SECONDS, "jobs": jobs, "failed": failed,
-            "status": {device.name: device.status() for device in devices if device.status()}}
+            "status": status}
 
 
-def all_devices(lab):
-    plain = SlabswapServer(NO_BACKUP)
-    backed = SlabswapServer("/dev/vda", device="swap1", daemon_of=plain)
+def all_devices(lab, plain, backed):
     peers = [NvmeRdma(PEERS[0]), NbdTcp(PEERS[1], "nbd3")]
     if lab.is_quick:
         return [Slabswap(OURS, plain), *peers]
     return [Slabswap(OURS, plain), Slabswap(f"{OURS}, 4 connections", plain, node="nbd1", connections=4),
-            Slabswap(f"{OURS}, backup on a disk", backed, node="nbd2"), *peers]
+            Slabswap("slabswap, backup on a disk", backed, node="nbd2"), *peers]
+
+
+def stop_all(devices, servers):
+    for device in devices:
+        device.stop()
+    # The second one's daemon is the first one's.
+    for server in reversed(servers):
+        if server.is_running():
+            server.stop()
 
 
 def start_all(lab, devices):
@@ -57,8 +66,9 @@ def start_all(lab, devices):
             # Reads are to find data.
             lab.client.run(f"fio --name=fill --filename={device.path} --ioengine=libaio --direct=1 --rw=write "
                            "--bs=128k --iodepth=4 --output=/dev/null", timeout=60)
-            # What an emulator sees for the first time is slow.
-            fio(lab.client, device.path, WARM_UP_SECONDS)
+            if WARM_UP_SECONDS:
+                # What an emulator sees for the first time is slow.
+                fio(lab.client, device.path, WARM_UP_SECONDS)
             running.append(device)
         except (Unavailable, *FAILURES) as error:
             failed[device.name] = reason(error)
@@ -70,8 +80,8 @@ def fio(guest, path, seconds):
     jobs = " ".join(f"--stonewall --name='{name}' --rw={rw} --iodepth={depth}" for name, rw, depth in JOBS)
     _, out = guest.run(
         f"fio --output-format=json --filename={path} --ioengine=libaio --direct=1 --bs=4k --randrepeat=0 "
-        f"--norandommap --time_based --runtime={round(seconds * 1000)}ms --ramp_time={round(RAMP_SECONDS * 1000)}ms "
-        f"--percentile_list=50:99:99.9 {jobs}", timeout=30 + 10 * seconds)
+        f"--norandommap --thread --time_based --runtime={round(seconds * 1000)}ms "
+        f"--ramp_time={round(RAMP_SECONDS * 1000)}ms --percentile_list=50:99:99.9 {jobs}", timeout=30 + 10 * seconds)
     results = {}
     for job in json.loads(out[out.index("{"):])["jobs"]:
         side = max(job["read"], job["write"], key=lambda numbers: numbers["total_ios"])
@@ -101,4 +111,4 @@ def tables(result):
     rows += [("all", name, f"not run: {why}", "", "", "", "", "", "") for name, why in result["failed"].items()]
     return (f"fio, 4 KiB at random on devices of {result['device_mib']} MiB, {result['runs']} runs "
             f"of {result['seconds']} s a job:\n\n" + table(
-                ("job", "device", "IOPS", "least", "most", "p50 us", "p99 us", "p99.9 us", f"{OURS}/this"), rows, 2))
+                ("job", "device", "IOPS", "least", "most", "p50 us", "p99 us", "p99.9 us", "slabswap/this"), rows, 2))

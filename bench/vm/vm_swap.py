@@ -2,10 +2,10 @@
 """Swapping: a program writes a pattern over twice the client's memory and checks every page of it."""
 import time
 
-from vm_devices import Disk, NbdTcp, NvmeRdma, Slabswap, Zram
-from vm_lab import FAILURES, Unavailable, deploy, goal, median, number, ratios, reason, rotated, say, table
+from vm_devices import Disk, NbdTcp, Slabswap, Zram
+from vm_lab import (CLIENT_MIB, DISKS_MIB, FAILURES, Unavailable, deploy, goal, median, number, ratios, reason, rotated,
+                    say, table)
 
-DONOR_MIB = 896
 # Real programs' pages compress to about a third; with pages that do not, zram has no chance at all.
 UNIQUE_PERCENT = 25
 THREADS = 8
@@ -15,10 +15,10 @@ NBD = "nbd-client over TCP to nbdkit"
 GROUP = "/sys/fs/cgroup/swappable"
 
 # The client's memory, the program's, and what a control group lets it keep: only the program is short of memory,
-SHARE = {"client_mib": 320, "hog_mib": 48, "limit_mib": 24, "runs": 3}
-QUICK_SHARE = {"client_mib": 320, "hog_mib": 24, "limit_mib": 12, "runs": 1}
+SHARE = {"client_mib": CLIENT_MIB, "disks_mib": DISKS_MIB, "device_mib": 96, "hog_mib": 48, "limit_mib": 24, "runs": 3}
+QUICK_SHARE = {**SHARE, "hog_mib": 24, "limit_mib": 12, "runs": 1}
 # or all of the machine, which is the harder case and takes its time.
-MACHINE = {"client_mib": 128, "hog_mib": 256, "limit_mib": None, "runs": 1}
+MACHINE = {"client_mib": 128, "disks_mib": (320,), "device_mib": 320, "hog_mib": 256, "limit_mib": None, "runs": 1}
 
 
 def measure(lab):
@@ -31,18 +31,15 @@ def measure_machine(lab):
     return measure_case(lab, MACHINE)
 
 
-def all_devices(lab, case):
+def all_devices(lab):
     devices = [Slabswap(OURS), NbdTcp(NBD, options="-swap"), Disk("swap on the backup disk")]
     if not lab.is_quick:
         devices.append(Zram("zram"))
-    if case is SHARE:
-        devices.append(NvmeRdma("nvme-rdma to nvmet-rdma"))
     return devices
 
 
 def measure_case(lab, case):
-    lab.shut()
-    devices = all_devices(lab, case)
+    devices = all_devices(lab)
     found, failed = {device.name: {} for device in devices}, {}
     for run in range(case["runs"]):
         for device in rotated(devices, run):
@@ -70,10 +67,8 @@ def why(lab, error):
 
 
 def swap(lab, case, device):
-    device_mib = case["hog_mib"] + 64
-    if not lab.client:
-        lab.boot(DONOR_MIB, case["client_mib"], [device_mib])
-    device.start(lab, device_mib)
+    lab.boot(case["client_mib"], case["disks_mib"])
+    device.start(lab, case["device_mib"])
     client = lab.client
     limit = f"{case['limit_mib']}M" if case["limit_mib"] else "max"
     client.run(f"echo {limit} >{GROUP}/memory.max; mkswap {device.path}; swapon {device.swapon_options} {device.path}",
@@ -87,7 +82,7 @@ def swap(lab, case, device):
     seconds = time.monotonic() - start
     out_after, in_after = deploy.swap_counters(client)
     status = device.status()
-    client.run(f"swapoff {device.path}", timeout=60)
+    client.run(f"swapoff {device.path}; echo max >{GROUP}/memory.max", timeout=60)
     device.stop()
     assert hog["mismatches"] == 0, f"{hog['mismatches']} pages with wrong content"
     pages = status["pages"] if status else {}
