@@ -140,9 +140,11 @@ static void
 waits__short_ones_are_polled_through(void **state)
 {
 	struct world *w = *state;
-	struct spin_stats stats;
+	struct spin_stats start, stats;
 
 	start_spinning(w);
+	/* A tick that came late while the length was learned may have been waited for in vain. */
+	spin_get_stats(&w->spin, &start);
 	assert_true(run_ticks(w, 5) > MANY);
 	spin_get_stats(&w->spin, &stats);
 	/* Where others have the processor a tick is over before it could be waited for. */
@@ -151,7 +153,7 @@ waits__short_ones_are_polled_through(void **state)
 		spin_get_stats(&w->spin, &stats);
 	}
 	assert_true(stats.paid_total >= 4);
-	assert_int_equal(stats.unpaid_total, 0);
+	assert_int_equal(stats.unpaid_total, start.unpaid_total);
 	assert_true(stats.spun_ns > 0);
 }
 
