@@ -393,7 +393,7 @@ work_cb(void *arg)
 
 	if (conn->state == SHM_CONN_ENDING)
 		finish(conn);
-	else if (conn->fault_left_bytes > 0)
+	else if (conn->n_faulting > 0)
 		shm_map_fault_in(conn);
 	else if (shm_grants_run_events(conn))
 		defer_start(&conn->work);

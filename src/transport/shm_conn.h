@@ -80,10 +80,9 @@ struct tp_conn {
 
 	struct shm_tx tx;
 	struct shm_table table;
-	uint8_t *fault_next; /* client: page tables for the newest mapping, shm_map_fault_in() */
-	size_t fault_left_bytes;
-	int fault_advice;
-	uint32_t unmap_next; /* client, ENDING: entries below it are unmapped */
+	uint32_t n_faulting;  /* client: entries whose fault_left_bytes is not 0 */
+	uint32_t fault_index; /* client: where to look for one of them */
+	uint32_t unmap_next;  /* client, ENDING: entries below it are unmapped */
 
 	struct list waiting; /* client: tp_op.node, not begun */
 	struct list running; /* client: tp_op.node, of this turn */

@@ -2,6 +2,7 @@
 /* Ops run on the loop thread and end before they return: nothing is in use when a mapping goes. */
 #include "transport/shm_map.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -9,6 +10,7 @@
 
 #include "common/alloc_scope.h"
 #include "common/log.h"
+#include "common/page.h"
 #include "transport/shm_conn.h"
 #include "transport/shm_memory.h"
 #include "transport/shm_packet.h"
@@ -16,8 +18,21 @@
 
 /* Unmapping 4 KiB pages takes about 10 ms for so many bytes. */
 #define UNMAP_BYTES_PER_TURN (UINT64_C(1) << 30)
-/* About half a millisecond. */
-#define FAULT_BYTES_PER_TURN ((size_t)4 << 20)
+/* Some 50 us: requests are served between two of them. */
+#define FAULT_BYTES_PER_TURN ((size_t)512 << 10)
+/* What one page of the lowest level of page tables maps, on x86-64 and arm64. */
+#define PAGE_TABLE_BYTES ((size_t)2 << 20)
+
+/*
+ * A page table for each part of @entry's memory, with one page in it: from here on an access
+ * allocates nothing.  Where the kernel cannot, the first access of each page does it.
+ */
+static void
+make_page_tables(const struct shm_entry *entry)
+{
+	for (size_t at = 0; at < entry->length_bytes; at += PAGE_TABLE_BYTES)
+		(void)madvise(entry->base + at, PAGE_BYTES, entry->fault_advice);
+}
 
 void
 shm_map_add(struct tp_conn *conn, uint32_t rkey, uint64_t length_bytes, int fd)
@@ -50,10 +65,11 @@ shm_map_add(struct tp_conn *conn, uint32_t rkey, uint64_t length_bytes, int fd)
 		entry->base = base;
 		entry->rkey = rkey;
 		entry->length_bytes = length_bytes;
-		conn->fault_next = base;
-		conn->fault_left_bytes = length_bytes;
-		conn->fault_advice = entry->is_read_only ? MADV_POPULATE_READ : MADV_POPULATE_WRITE;
-		ev_io_stop(conn->shm->loop, &conn->read_watcher);
+		entry->fault_left_bytes = length_bytes;
+		entry->fault_advice =
+			entry->is_read_only ? MADV_POPULATE_READ : MADV_POPULATE_WRITE;
+		make_page_tables(entry);
+		conn->n_faulting++;
 		defer_start(&conn->work);
 	}
 }
@@ -61,22 +77,30 @@ shm_map_add(struct tp_conn *conn, uint32_t rkey, uint64_t length_bytes, int fd)
 void
 shm_map_fault_in(struct tp_conn *conn)
 {
-	const size_t part = conn->fault_left_bytes < FAULT_BYTES_PER_TURN ? conn->fault_left_bytes
-									  : FAULT_BYTES_PER_TURN;
+	struct shm_entry *entry;
+	size_t part;
 
-	/* Where the kernel cannot, the first access of each page does it. */
-	(void)madvise(conn->fault_next, part, conn->fault_advice);
-	conn->fault_next += part;
-	conn->fault_left_bytes -= part;
-	if (conn->fault_left_bytes > 0)
+	assert(conn->n_faulting > 0);
+	while (conn->table.entries[conn->fault_index].fault_left_bytes == 0)
+		conn->fault_index = (conn->fault_index + 1) % conn->table.size;
+	entry = &conn->table.entries[conn->fault_index];
+	part = entry->fault_left_bytes < FAULT_BYTES_PER_TURN ? entry->fault_left_bytes
+							      : FAULT_BYTES_PER_TURN;
+	(void)madvise(entry->base + entry->length_bytes - entry->fault_left_bytes, part,
+		      entry->fault_advice);
+	entry->fault_left_bytes -= part;
+	if (entry->fault_left_bytes == 0)
+		conn->n_faulting--;
+	if (conn->n_faulting > 0)
 		defer_start(&conn->work);
-	else
-		ev_io_start(conn->shm->loop, &conn->read_watcher);
 }
 
 static void
-unmap(struct shm_entry *entry)
+unmap(struct tp_conn *conn, struct shm_entry *entry)
 {
+	if (entry->fault_left_bytes > 0)
+		conn->n_faulting--;
+	entry->fault_left_bytes = 0;
 	alloc_scope_enter();
 	(void)munmap(entry->base, entry->length_bytes);
 	alloc_scope_leave();
@@ -92,7 +116,7 @@ shm_map_revoke(struct tp_conn *conn, uint32_t rkey)
 		shm_conn_violation(conn, "REVOKE of what was not granted");
 		return;
 	}
-	unmap(entry);
+	unmap(conn, entry);
 	entry->is_unanswered = true;
 	entry->next_answer = 0;
 	if (conn->answer_tail)
@@ -153,7 +177,7 @@ shm_maps_unmap(struct tp_conn *conn)
 		if (!entry->base)
 			continue;
 		bytes += entry->length_bytes;
-		unmap(entry);
+		unmap(conn, entry);
 		if (bytes >= UNMAP_BYTES_PER_TURN)
 			return conn->unmap_next == conn->table.size;
 	}

@@ -10,12 +10,12 @@
 #include "wire/shm_frame.h"
 
 /*
- * GRANT came; takes over @fd.  May end the connection.  No packet is taken until the
- * page tables for the memory are there too (conn->fault_left_bytes is 0): an access on
- * the I/O path must not have to wait for memory.
+ * GRANT came; takes over @fd.  May end the connection.  When it returns the page tables for the
+ * memory are there, since an access on the I/O path must not have to wait for memory, and nearly
+ * empty: while conn->n_faulting is not 0 they are being filled, or the first access of a page does it.
  */
 void shm_map_add(struct tp_conn *conn, uint32_t rkey, uint64_t length_bytes, int fd);
-/* A part of them, from the loop. */
+/* Fills a part of them, from the loop. */
 void shm_map_fault_in(struct tp_conn *conn);
 /* REVOKE came: unmapped when it returns, the answer is on its way. */
 void shm_map_revoke(struct tp_conn *conn, uint32_t rkey);

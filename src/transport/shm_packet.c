@@ -138,9 +138,7 @@ shm_packet_readable(struct tp_conn *conn)
 	struct packet p;
 	int i;
 
-	for (i = 0;
-	     i < PACKETS_PER_TURN && conn->state != SHM_CONN_ENDING && conn->fault_left_bytes == 0;
-	     i++) {
+	for (i = 0; i < PACKETS_PER_TURN && conn->state != SHM_CONN_ENDING; i++) {
 		ssize_t n = receive(conn->fd, &p);
 
 		if (n == -EAGAIN || n == -EINTR)

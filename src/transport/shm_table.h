@@ -24,6 +24,8 @@ struct shm_entry {
 	/* client */
 	uint8_t *base; /* NULL: free */
 	uint64_t length_bytes;
+	uint64_t fault_left_bytes; /* at its end, not in the page tables yet */
+	int fault_advice;	   /* for madvise() */
 	bool is_read_only;
 	bool is_unanswered;   /* its REVOKED is to be sent */
 	uint32_t next_answer; /* index + 1 of the next one; 0: none */

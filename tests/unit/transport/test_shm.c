@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -18,7 +19,18 @@
 #include "common/page.h"
 #include "tcp_fixture.h"
 #include "transport/shm.h"
+#include "transport/shm_conn.h"
 #include "wire/shm_frame.h"
+
+#define BIG_BYTES ((size_t)64 << 20)
+
+/* A loan that is announced by a message, as the daemon does. */
+struct big {
+	struct fixture *f;
+	struct end *daemon;
+	struct tp_remote remote;
+	bool is_revoked;
+};
 
 /* A client that is a socket. */
 struct raw {
@@ -323,6 +335,107 @@ grants__leave_no_descriptor(void **state)
 	fixture_stop(f);
 }
 
+static void
+big_granted(void *arg, struct tp_grant *grant, int status)
+{
+	struct big *big = arg;
+	int r;
+
+	assert_int_equal(status, 0);
+	tp_grant_remote(grant, &big->remote);
+	CALL(big->f, r = tp_send(big->daemon->conn, "lent", 4));
+	assert_int_equal(r, 0);
+}
+
+static void
+big_revoked(void *arg, struct tp_grant *grant, int status)
+{
+	struct big *big = arg;
+
+	(void)grant;
+	assert_int_equal(status, 0);
+	big->is_revoked = true;
+}
+
+static void
+op_done(struct tp_op *op, int status)
+{
+	assert_int_equal(status, 0);
+	op->buf = NULL;
+}
+
+/* What comes behind the grant does not wait until every page is in the page tables. */
+static void
+mapping__is_used_while_it_is_filled(void **state)
+{
+	struct fixture *f = *state;
+	struct end client = {0};
+	struct big big = {.f = f, .daemon = fixture_pair(f, &client)};
+	struct tp_op op = {.kind = TP_OP_READ, .region = f->buf_region, .length_bytes = PAGE_BYTES};
+	struct tp_region *region;
+	struct tp_grant *grant;
+	void *memory;
+	int r;
+
+	assert_int_equal(tp_memory_new(f->tp, BIG_BYTES, false, &memory), 0);
+	assert_int_equal(tp_region_register(f->tp, memory, BIG_BYTES, TP_LEND, &region), 0);
+	memset((uint8_t *)memory + BIG_BYTES - PAGE_BYTES, 0x5a, PAGE_BYTES);
+	CALL(f, r = tp_grant(big.daemon->conn, region, big_granted, &big, &grant));
+	assert_int_equal(r, 0);
+	WAIT(f, client.messages == 1);
+	assert_int_equal(client.conn->n_faulting, 1);
+	op.buf = f->buf;
+	op.remote_addr = big.remote.addr + BIG_BYTES - PAGE_BYTES;
+	op.rkey = big.remote.rkey;
+	op.done = op_done;
+	CALL(f, tp_post(client.conn, &op));
+	WAIT(f, !op.buf);
+	assert_int_equal(f->buf[0], 0x5a);
+	assert_int_equal(client.conn->n_faulting, 1);
+	CALL(f, tp_revoke(grant, big_revoked, &big));
+	WAIT(f, big.is_revoked);
+	assert_int_equal(client.conn->n_faulting, 0);
+	assert_int_equal(tp_region_release(region), 0);
+	tp_memory_free(f->tp, memory);
+	fixture_stop(f);
+}
+
+static long
+faults(void)
+{
+	struct rusage usage;
+
+	assert_int_equal(getrusage(RUSAGE_SELF, &usage), 0);
+	return usage.ru_minflt;
+}
+
+/* And in the end they are: writing to its pages takes no page fault. */
+static void
+mapping__is_filled_in_the_end(void **state)
+{
+	struct fixture *f = *state;
+	struct end client = {0};
+	struct end *daemon = fixture_pair(f, &client);
+	struct tp_op op = {
+		.kind = TP_OP_WRITE, .region = f->buf_region, .length_bytes = PAGE_BYTES};
+	struct loan loan = {0};
+	long before;
+
+	fixture_lend(f, daemon->conn, &loan);
+	WAIT(f, client.conn->table.size > 0 && client.conn->n_faulting == 0);
+	before = faults();
+	for (uint32_t page = 0; page < SLAB_BYTES / PAGE_BYTES; page++) {
+		op.buf = f->buf;
+		op.remote_addr = loan.remote.addr + (uint64_t)page * PAGE_BYTES;
+		op.rkey = loan.remote.rkey;
+		op.done = op_done;
+		CALL(f, tp_post(client.conn, &op));
+		WAIT(f, !op.buf);
+	}
+	assert_true(faults() - before < SLAB_BYTES / PAGE_BYTES / 4);
+	fixture_stop(f);
+}
+
 /* A daemon that is gone takes its socket along; who is connected stays. */
 static void
 listener_close__keeps_connections(void **state)
@@ -382,6 +495,8 @@ main(void)
 		TEST(revoke__without_answer),
 		TEST(client__gone_holds_nothing),
 		TEST(grants__leave_no_descriptor),
+		TEST(mapping__is_used_while_it_is_filled),
+		TEST(mapping__is_filled_in_the_end),
 		TEST(listener_close__keeps_connections),
 		TEST(send__to_who_reads_nothing),
 	};
