@@ -10,6 +10,7 @@ The exit status is 0 when nothing failed.  No process that a test started is lef
 killed, and is a failure.
 """
 import argparse
+import concurrent.futures
 import ctypes
 import json
 import os
@@ -18,6 +19,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -54,6 +56,9 @@ VM_RUNS_LONG = [
     # Of both kernels, in processes of its own.
     ("vm", "gcc", "6.1", "test_soak.py", ALL),
 ]
+# An emulated guest keeps less than one processor busy, so two files run at the same time. The longest ones begin.
+VM_LANES = 2
+VM_LONGEST = ["test_control", "test_swap", "test_safety", "test_rdma"]
 
 CMOCKA = re.compile(r"^\[ +(OK|FAILED|SKIPPED) +\] (\w+)$")
 TAP = re.compile(r"^(ok|not ok)(?: \d+)?(?: -)? (\S.*?)(?: \(([0-9.]+) s\))?$")
@@ -66,23 +71,25 @@ class Report:
     def __init__(self):
         self.passed = self.failed = 0
         self.skipped = []
+        self._lock = threading.Lock()
 
     def ok(self, name, seconds=None):
-        self.passed += 1
-        say(f"ok {name}" + (f" ({float(seconds):.1f} s)" if seconds is not None else ""))
+        with self._lock:
+            self.passed += 1
+            say(f"ok {name}" + (f" ({float(seconds):.1f} s)" if seconds is not None else ""))
 
     def bad(self, name, why=""):
-        self.failed += 1
-        say(f"not ok {name}")
         lines = why.rstrip().splitlines()
-        if len(lines) > TAIL_LINES:
-            say(f"  # ... {len(lines) - TAIL_LINES} lines before")
-        for line in lines[-TAIL_LINES:]:
-            say(f"  # {line}")
+        said = [f"# ... {len(lines) - TAIL_LINES} lines before"] if len(lines) > TAIL_LINES else []
+        said += [f"# {line}" for line in lines[-TAIL_LINES:]]
+        with self._lock:
+            self.failed += 1
+            say("\n  ".join([f"not ok {name}", *said]))
 
     def skip(self, name, reason):
-        self.skipped.append((name, reason))
-        say(f"ok {name} # SKIP {reason}")
+        with self._lock:
+            self.skipped.append((name, reason))
+            say(f"ok {name} # SKIP {reason}")
 
     def finish(self, started):
         say(f"# {time.monotonic() - started:.0f} s")
@@ -337,6 +344,19 @@ class Runner:
         if status and not failed and seen == set(names):
             self.report.bad(f"{run_name}/{path.stem}", f"status {status}\n{read(log)}")
 
+    def run_vms(self, jobs):
+        """Of [(run, path, names)] so many at a time as there are lanes."""
+        with concurrent.futures.ThreadPoolExecutor(VM_LANES) as pool:
+            running = [pool.submit(self.run_vm, *job) for job in sorted(jobs, key=vm_order)]
+            try:
+                for job in concurrent.futures.as_completed(running):
+                    job.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                kill_descendants()
+                raise
+        check_leftovers(self.report, "vm")
+
     # all of it
 
     def run(self):
@@ -365,16 +385,22 @@ class Runner:
             if built.get(name) and chosen[name]:
                 self.run_meson(build, chosen[name])
                 check_leftovers(self.report, name)
-        for run, path, names in vm:
-            if built.get(run[1]):
-                self.run_vm(run, path, names)
-                check_leftovers(self.report, f"{run[0]}-{path.stem}")
-            else:
+        for run, path, _ in vm:
+            if not built.get(run[1]):
                 self.report.bad(f"{run[0]}/{path.stem}", "the build has failed")
+        vm = [job for job in vm if built.get(job[0][1])]
+        self.run_vms([job for job in vm if job[1].stem != "test_soak"])
+        # It has processes of its own and needs all of the machine.
+        self.run_vms([job for job in vm if job[1].stem == "test_soak"])
 
 
 def vm_id(run_name, path, name):
     return f"{run_name}/{path.stem[len('test_'):]}/{name[len('test_'):]}"
+
+
+def vm_order(job):
+    stem = job[1].stem
+    return VM_LONGEST.index(stem) if stem in VM_LONGEST else len(VM_LONGEST)
 
 
 def read(path):
