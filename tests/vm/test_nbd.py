@@ -13,8 +13,9 @@ SCRIPT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 # They run programs of others, as test_swap's test_tools does.
 TOOLS = {"test_nbdinfo", "test_nbdcopy_and_qemu_img", "test_qemu_io", "test_fio_verify"}
 # What never gets as far as the daemon's memory is the same without it.
-NO_DATA = re.compile("handshake|option|export|_infos|list_and|meta_contexts|socket_mode|client_flags|dead_clients|garbage"
-                     "|each_byte|takes_no_data|oversized|magic|unknown|limit|in_use|strict_mode|alignment|zero_length")
+NO_DATA = re.compile("handshake|option|export|_infos|list_and|meta_contexts|socket_mode|client_flags|dead_clients"
+                     "|garbage|each_byte|takes_no_data|oversized|magic|unknown|limit|in_use|strict_mode|alignment"
+                     "|zero_length")
 
 
 def names():
