@@ -47,6 +47,8 @@ static const struct ini_key server_keys[] = {
 	 .allowed = "the absolute path of a partition or file, at most 511 bytes"},
 	{"backup", "ack", INI_WORD, FIELD(ack), .def = "remote", .words = ack_words},
 	{"backup", "fill", INI_WORD, FIELD(fill), .def = "no", .words = yes_words},
+	{"backup", "delay_ms", INI_NUMBER, FIELD(delay_ms), .def = "20", .max = 10000,
+	 .unit = "ms"},
 	{"daemons", "portals", INI_LIST, FIELD(portals), .def = "", .max = INI_LIST_MAX,
 	 .allowed = CONFIG_PORTALS_ALLOWED},
 	{"daemons", "dns_servers", INI_LIST, FIELD(dns_servers), .def = "", .max = 8,

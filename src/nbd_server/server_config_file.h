@@ -44,6 +44,7 @@ struct server_file_config {
 	char backup_path[SERVER_PATH_BYTES]; /* or "none" */
 	uint32_t ack;			     /* enum server_ack */
 	uint32_t fill;			     /* not 0: a file gets no holes */
+	uint32_t delay_ms;		     /* of writes that nobody waits for */
 	/* [daemons] */
 	/* "rdma:host:port" or "tcp:host:port", port not 0, "shm:/path", "dns:_service._tcp.name";
 	 * may be empty */

@@ -252,6 +252,7 @@ device_configure(struct app *app, struct slab_device_config *dc)
 		.choices = c->choices,
 		.query_timeout_ns = c->query_timeout_ms * NSEC_PER_MSEC,
 		.backup_writes = BACKUP_WRITES,
+		.backup_delay_ns = c->delay_ms * NSEC_PER_MSEC,
 		.period_ns = c->period_ms * NSEC_PER_MSEC,
 		.name = c->name,
 		.psk = c->psk,

@@ -8,6 +8,8 @@
 
 #include "slab/core.h"
 
+#define BACKUP_QUIET_NS (200 * NSEC_PER_USEC)
+
 /* One operation. */
 struct write_batch {
 	struct backup_op op;
@@ -56,6 +58,8 @@ enqueued(struct piece *p)
 	p->backup = WRITE_BACKUP_QUEUED;
 	p->order.is_queued = true;
 	p->dev->backup_queue.n_waiting++;
+	if (write_is_urgent(p))
+		backup_queue_hurry(p);
 }
 
 static void
@@ -64,6 +68,8 @@ leave(struct piece *p)
 	list_del(&p->wait_node);
 	p->order.is_queued = false;
 	p->dev->backup_queue.n_waiting--;
+	p->dev->backup_queue.n_urgent -= p->is_urgent ? 1 : 0;
+	p->is_urgent = false;
 }
 
 void
@@ -73,7 +79,17 @@ backup_queue_add(struct piece *p)
 
 	list_add_tail(&q->waiting, &p->wait_node);
 	p->queue_place = ++q->place;
+	p->wait_until_ns = p->dev->now_ns + p->dev->config.backup_delay_ns;
 	enqueued(p);
+}
+
+void
+backup_queue_hurry(struct piece *p)
+{
+	if (p->backup != WRITE_BACKUP_QUEUED || p->is_urgent)
+		return;
+	p->is_urgent = true;
+	p->dev->backup_queue.n_urgent++;
 }
 
 void
@@ -85,6 +101,7 @@ backup_queue_replace(struct piece *older, struct piece *newer)
 			leave(newer);
 		list_insert_between(&newer->wait_node, older->wait_node.prev, &older->wait_node);
 		newer->queue_place = older->queue_place;
+		newer->wait_until_ns = older->wait_until_ns;
 		enqueued(newer);
 	}
 	leave(older);
@@ -194,17 +211,35 @@ submit(struct write_batch *b)
 	backup_submit(b->dev->backup, &b->op);
 }
 
+/* Until when the first that waits has time, should nothing happen before. */
+static uint64_t
+due_ns(const struct slab_device *d)
+{
+	const struct backup_queue *q = &d->backup_queue;
+	const struct piece *first = container_of(q->waiting.next, struct piece, wait_node);
+	const uint64_t quiet_ns = q->fed_ns + BACKUP_QUIET_NS;
+
+	if (q->n_urgent > 0 || d->n_flushes > 0 || d->is_starved || d->is_stopping ||
+	    d->pool.n_free < d->pool.n_pages / 8 * 5)
+		return 0;
+	return quiet_ns < first->wait_until_ns ? quiet_ns : first->wait_until_ns;
+}
+
 bool
 backup_queue_is_due(const struct slab_device *d)
 {
-	return !list_is_empty(&d->backup_queue.waiting) && !list_is_empty(&d->backup_queue.idle);
+	return !list_is_empty(&d->backup_queue.waiting) && !list_is_empty(&d->backup_queue.idle) &&
+	       due_ns(d) <= d->now_ns;
 }
 
-void
-backup_queue_advance(struct slab_device *d)
+uint64_t
+backup_queue_advance(struct slab_device *d, uint64_t now_ns)
 {
 	struct backup_queue *q = &d->backup_queue;
 
+	if (q->was_fed)
+		q->fed_ns = now_ns;
+	q->was_fed = false;
 	while (backup_queue_is_due(d)) {
 		struct write_batch *b =
 			container_of(list_pop_head(&q->idle), struct write_batch, node);
@@ -212,4 +247,5 @@ backup_queue_advance(struct slab_device *d)
 		collect(b, container_of(q->waiting.next, struct piece, wait_node));
 		submit(b);
 	}
+	return list_is_empty(&q->waiting) || list_is_empty(&q->idle) ? UINT64_MAX : due_ns(d);
 }

@@ -118,6 +118,7 @@ struct piece {
 	bool is_fill;
 	bool is_alone;	     /* WRITE: joined others on the backup, and that operation failed */
 	bool is_answer_held; /* answered, but nobody knows yet; see throttle.h */
+	bool is_urgent;	     /* WRITE in backup_queue: somebody waits for it */
 
 	struct list hedge_node; /* remote->reads */
 	struct piece *hedge;	/* READ: reads from the backup what remote is slow with */
@@ -140,7 +141,7 @@ struct piece {
 	uint8_t n_tries;       /* WRITE: after both copies failed, before the answer */
 	uint32_t prior_remote; /* WRITE to an EVICTING slab: pages that it had before */
 	uint32_t prior_generation;
-	uint64_t give_up_ns; /* homeless.c's */
+	uint64_t wait_until_ns; /* in backup_queue or homeless: at the latest */
 	enum write_backup backup;
 	int backup_status; /* of WRITE_BACKUP_FAILED */
 
@@ -316,6 +317,7 @@ struct slab_device {
 	bool is_throttled;	  /* there were some at the last advance */
 	struct list unsafe;	  /* writes not on the backup, and flushes, in order */
 	uint32_t n_unsafe;	  /* writes among them */
+	uint32_t n_flushes;	  /* and flushes */
 	uint64_t unsafe_place;	  /* the newest */
 	struct list retry;	  /* pieces whose backup write failed and that have no other copy */
 	uint32_t n_kept; /* writes that left the order of flushes without being on the backup */
@@ -405,6 +407,8 @@ void read_hedge_over(struct piece *p);
 
 /* write_path.c */
 void write_submit(struct piece *p);
+/* Whether the answer waits for the backup's copy, as far as is known now. */
+bool write_is_urgent(const struct piece *p);
 /* The read phase of a partial write has ended. */
 void write_fetched(struct piece *p, int status);
 void write_remote_done(struct piece *p, int status);

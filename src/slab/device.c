@@ -58,7 +58,7 @@ backend_get_cb(struct backend *be, enum backend_kind kind, uint64_t offset, uint
 static void
 backend_submit_cb(struct backend *be, struct backend_io *io)
 {
-	(void)be;
+	device_of(be)->backup_queue.was_fed = true;
 	switch (io->kind) {
 	case BACKEND_READ:
 		read_submit(container_of(io, struct piece, io));
@@ -168,7 +168,8 @@ config_check(const struct slab_device_config *c)
 		return -EINVAL;
 	if (c->ack != SLAB_ACK_REMOTE && c->ack != SLAB_ACK_BOTH)
 		return -EINVAL;
-	if (c->backup_writes == 0 || c->backup_writes > BACKUP_WRITES_MAX)
+	if (c->backup_writes == 0 || c->backup_writes > BACKUP_WRITES_MAX ||
+	    c->backup_delay_ns > BACKUP_DELAY_NS_MAX)
 		return -EINVAL;
 	if (c->choices == 0 || c->choices > PLACEMENT_CHOICES_MAX || c->query_timeout_ns == 0)
 		return -EINVAL;
@@ -489,7 +490,9 @@ slab_device_advance(struct slab_device *d, uint64_t now_ns)
 	other_ns = fill_advance(d, now_ns);
 	if (other_ns < next_ns)
 		next_ns = other_ns;
-	backup_queue_advance(d);
+	other_ns = backup_queue_advance(d, now_ns);
+	if (other_ns < next_ns)
+		next_ns = other_ns;
 	/* Last, so that it sees every operation and deadline that this turn began. */
 	other_ns = remotes_advance(d, now_ns);
 	if (has_work(d))

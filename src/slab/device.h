@@ -83,6 +83,9 @@ struct slab_device_config {
 	uint32_t max_portals;	   /* that slab_device_set_portals() may bring; 0: n_portals */
 	uint64_t leave_timeout_ns; /* for a removed portal to give its slabs back */
 	uint32_t backup_writes;	   /* operations that write to the backup at a time, 1 to 1024 */
+	/* That a write which nobody waits for is kept from the backup while requests keep coming;
+	 * up to 10 s, 0: not at all. */
+	uint64_t backup_delay_ns;
 	void *arena; /* zeroed, page aligned, slab_device_arena_bytes(); outlives the device */
 	/* Fills @buf with unpredictable bytes (nonces). */
 	void (*entropy)(void *arg, void *buf, uint32_t length_bytes);

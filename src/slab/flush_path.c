@@ -53,6 +53,7 @@ flushes_start(struct slab_device *d)
 			return;
 		f = container_of(n, struct flush, unsafe);
 		list_del(&n->node);
+		d->n_flushes--;
 		f->status = durable_status(d);
 		device_posted(d, &f->io);
 		if (d->backup)
@@ -69,6 +70,7 @@ unsafe_add(struct slab_device *d, struct unsafe_node *n, bool is_flush)
 	n->place = ++d->unsafe_place;
 	list_add_tail(&d->unsafe, &n->node);
 	d->n_unsafe += is_flush ? 0 : 1;
+	d->n_flushes += is_flush ? 1 : 0;
 }
 
 void

@@ -20,7 +20,7 @@ void
 homeless_submitted(struct piece *p)
 {
 	/* From here on, not from its turn: each of many writes of a page would wait anew. */
-	p->give_up_ns = device_now(p->dev) + patience_ns(p->dev);
+	p->wait_until_ns = device_now(p->dev) + patience_ns(p->dev);
 }
 
 void
@@ -47,7 +47,7 @@ is_overdue(const struct piece *p, uint64_t now_ns)
 	const struct slab_device *d = p->dev;
 	const bool is_asked = d->arena.slabs[piece_slab(p)].state == SLAB_STATE_MAPPING;
 
-	return now_ns >= p->give_up_ns + (is_asked ? patience_ns(d) : 0);
+	return now_ns >= p->wait_until_ns + (is_asked ? patience_ns(d) : 0);
 }
 
 static void
@@ -63,7 +63,7 @@ look_at(struct piece *p, uint64_t now_ns)
 	}
 	/* How long a slab may be on its way back is its daemon's deadline's matter. */
 	if (d->arena.slabs[slab].state == SLAB_STATE_EVICTING)
-		p->give_up_ns = now_ns + patience_ns(d);
+		p->wait_until_ns = now_ns + patience_ns(d);
 	if (d->is_stopping || is_overdue(p, now_ns))
 		write_give_up(p, -ENOSPC);
 	else

@@ -80,6 +80,14 @@ may_wait(const struct piece *p)
 	return state == SLAB_STATE_EVICTING && p->order.prior_lost != 0;
 }
 
+bool
+write_is_urgent(const struct piece *p)
+{
+	return !p->is_answered &&
+	       (p->io.flags & BACKEND_FUA || p->dev->config.ack != SLAB_ACK_REMOTE ||
+		!(p->remote_busy || has_remote(p)));
+}
+
 void
 write_record(struct piece *p)
 {
@@ -349,6 +357,8 @@ write_progress(struct piece *p)
 	} else if (!p->is_answered && has_remote(p) && !is_fua &&
 		   p->dev->config.ack == SLAB_ACK_REMOTE) {
 		throttle_answer(p);
+	} else if (write_is_urgent(p)) {
+		backup_queue_hurry(p);
 	}
 	piece_free_if_idle(p);
 }

@@ -414,6 +414,7 @@ sim_device_init(struct sim_device_host *dh, struct sim *sim, uint32_t index)
 		.choices = p->choices,
 		.query_timeout_ns = p->op_timeout_ns,
 		.backup_writes = p->backup_writes,
+		.backup_delay_ns = p->backup_delay_ns,
 		.name = index == 0 ? "swap0" : "swap1",
 		.portals = dh->portals,
 		.max_portals = p->n_daemons,

@@ -542,6 +542,7 @@ make_backup(struct plan *p)
 	struct rng r = rng_of(p->seed, 1004);
 
 	p->backup_writes = (uint32_t)PICK(&r, 1, 1, 2, 3, 8, 64);
+	p->backup_delay_ns = PICK(&r, 0, 0, 1, 5, 20) * NSEC_PER_MSEC;
 }
 
 /*
@@ -674,8 +675,10 @@ plan_print(const struct plan *p, FILE *out)
 		p->has_control, p->refill_rate >> 20, p->migrate_rate >> 20, p->period_ns / 1000,
 		p->hedge_ns / 1000, p->probe_ns / 1000, p->control_timeout_ns / NSEC_PER_MSEC,
 		p->evict_deadline_ns / 1000, p->drain_ns / NSEC_PER_MSEC, p->extra_choices);
-	fprintf(out, "cold_slab %u for %u periods, %u backup writes at a time\n", p->cold_slab,
-		p->cold_periods, p->backup_writes);
+	fprintf(out,
+		"cold_slab %u for %u periods, %u backup writes at a time, after %" PRIu64 " ms\n",
+		p->cold_slab, p->cold_periods, p->backup_writes,
+		p->backup_delay_ns / NSEC_PER_MSEC);
 	for (uint32_t i = 0; i < p->n_daemons; i++)
 		fprintf(out, "daemon %u: %u slabs, %u a client, %u fit, like %s\n", i,
 			p->pool_slabs[i], p->client_slabs[i], p->spare_slabs[i],

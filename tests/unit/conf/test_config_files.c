@@ -132,6 +132,7 @@ server__defaults(void **state)
 	assert_string_equal(c->backup_path, "/dev/vdb");
 	assert_int_equal(c->ack, SERVER_ACK_REMOTE);
 	assert_int_equal(c->fill, 0);
+	assert_int_equal(c->delay_ms, 20);
 	assert_int_equal(c->portals.count, 0);
 	assert_int_equal(c->portals_max, 1);
 	assert_int_equal(c->leave_timeout_ms, 30000);
@@ -172,7 +173,7 @@ server__every_key(void **state)
 		       "[device]\nname = a.b-c_1\nsize = 3M\nslab_size = 1M\n"
 		       "[nbd]\nlisten = unix:/tmp/x.sock, tcp:127.0.0.1:10809, tcp:[::1]:0\n"
 		       "export = e\ndescription = d d\ncontrol = /tmp/x.ctl\nmax_connections = 1\n"
-		       "[backup]\npath = /b\nack = both\nfill = yes\n"
+		       "[backup]\npath = /b\nack = both\nfill = yes\ndelay_ms = 0\n"
 		       "[daemons]\nportals = rdma:10.0.0.1:9400, shm:/run/d.sock\n"
 		       "psk_file = %s\n"
 		       "max_portals = 2\nleave_timeout_ms = 14\n"
@@ -194,6 +195,7 @@ server__every_key(void **state)
 	assert_string_equal(c->control, "/tmp/x.ctl");
 	assert_int_equal(c->ack, SERVER_ACK_BOTH);
 	assert_int_equal(c->fill, 1);
+	assert_int_equal(c->delay_ms, 0);
 	assert_int_equal(c->portals.count, 2);
 	assert_string_equal(c->portals.item[0], "rdma:10.0.0.1:9400");
 	assert_int_equal(c->psk.length_bytes, 16);

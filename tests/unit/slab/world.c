@@ -146,6 +146,7 @@ world_new(const struct world_config *config)
 		.choices = config->choices ? config->choices : 2,
 		.query_timeout_ns = 2 * NSEC_PER_SEC,
 		.backup_writes = config->backup_writes ? config->backup_writes : 64,
+		.backup_delay_ns = config->backup_delay_ns,
 		.name = "test0",
 		.portals = w->portals,
 		.n_portals = config->n_portals ? config->n_portals : config->n_daemons,

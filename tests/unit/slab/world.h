@@ -42,6 +42,7 @@ struct world_config {
 	double cold_slab;	/* 0: none is cold; else after 5 periods */
 	uint32_t choices;	/* 0: 2 */
 	uint32_t backup_writes; /* 0: 64 */
+	uint64_t backup_delay_ns;
 	const char *psk;	/* of the server; NULL: none */
 	const char *daemon_psk; /* of the daemons */
 };
