@@ -248,6 +248,7 @@ run_seed(uint64_t seed)
 	c.psk = rnd(&r, 2) ? "a secret of enough length" : NULL;
 	c.daemon_psk = c.psk;
 	c.has_no_backup = rnd(&r, 4) == 0;
+	c.backup_delay_ns = seed % 3 == 0 ? 5 * NSEC_PER_MSEC : 0;
 	r.has_backup = !c.has_no_backup;
 	r.backup_faults = rnd(&r, 2);
 	r.evictions = rnd(&r, 2) ? 0 : 1 + rnd(&r, 4);
