@@ -143,7 +143,7 @@ struct plan {
 	uint64_t migrate_rate;	/* bytes per second; 0: slabs do not move */
 	uint32_t backup_writes; /* at a time */
 	uint64_t backup_delay_ns;
-	uint64_t period_ns;	/* of activity, and of the look at a host's memory */
+	uint64_t period_ns; /* of activity, and of the look at a host's memory */
 	uint64_t hedge_ns;
 	uint64_t probe_ns;
 	uint64_t control_timeout_ns;
