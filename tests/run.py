@@ -60,7 +60,7 @@ VM_RUNS_LONG = [
 ]
 # An emulated guest keeps less than one processor busy, so two files run at the same time. The longest ones begin.
 VM_LANES = 2
-VM_LONGEST = ["test_control", "test_swap", "test_safety", "test_rdma"]
+VM_LONGEST = ["test_control", "test_swap", "test_safety", "test_rdma", "test_systemd", "test_nbd"]
 
 CMOCKA = re.compile(r"^\[ +(OK|FAILED|SKIPPED) +\] (\w+)$")
 TAP = re.compile(r"^(ok|not ok)(?: \d+)?(?: -)? (\S.*?)(?: \(([0-9.]+) s\))?$")

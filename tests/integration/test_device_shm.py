@@ -30,7 +30,13 @@ def path_daemon(t, memory=None, name="d", **keys):
 
 
 def open_files(process):
-    return sorted(os.readlink(f"/proc/{process.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{process.pid}/fd"))
+    names = []
+    for fd in os.listdir(f"/proc/{process.pid}/fd"):
+        try:
+            names.append(os.readlink(f"/proc/{process.pid}/fd/{fd}"))
+        except FileNotFoundError:
+            pass  # closed since
+    return sorted(names)
 
 
 def mapped_slabs(process):
