@@ -51,6 +51,8 @@ void oracle_backup_write(struct sim *sim, uint32_t device, const struct backup_o
 
 /* Its remote bit is set, and it is in other memory than that of @rkey. */
 bool oracle_is_elsewhere(struct sim_device_host *dh, uint32_t page, uint32_t rkey);
+/* A home that @slab had at the last turn is gone. */
+bool oracle_has_lost_home(const struct sim_device_host *dh, uint32_t slab);
 /* Looks at what has been lost of @block since the last turn, on a device without a backup. */
 void oracle_lost(struct sim_device_host *dh, uint32_t block);
 /* Whether a read of @page that was submitted at @since_ns may fail for that. */

@@ -28,9 +28,8 @@ is_home_gone(const struct sim_device_host *dh, uint32_t slab, uint32_t slot, uin
 	return !g || (g->evicted_ns != 0 && g->deadline_ns <= sim_now(sim));
 }
 
-/* A home that @slab had at the last turn is gone. */
-static bool
-has_lost_home(const struct sim_device_host *dh, uint32_t slab)
+bool
+oracle_has_lost_home(const struct sim_device_host *dh, uint32_t slab)
 {
 	if (dh->seen_state[slab] == SLAB_STATE_MIGRATING &&
 	    is_home_gone(dh, slab, dh->seen_old[slab], dh->seen_old_generation[slab]))
@@ -67,7 +66,7 @@ oracle_lost(struct sim_device_host *dh, uint32_t block)
 			continue;
 		}
 		sim->sights[SIGHT_LOST]++;
-		if (!has_lost_home(dh, page / SIM_SLAB_PAGES) && !has_failed_write(dh, page))
+		if (!oracle_has_lost_home(dh, page / SIM_SLAB_PAGES) && !has_failed_write(dh, page))
 			sim_fail(DEVICE_4, "device %u: page %u is lost, and its daemon is there",
 				 dh->index, page);
 	}
@@ -78,7 +77,9 @@ oracle_may_be_lost(const struct sim_device_host *dh, uint32_t page, uint64_t sin
 {
 	const uint32_t block = page / BLOCK_PAGES, bit = 1u << page % BLOCK_PAGES;
 
-	/* The answer may be given when the page is written again already. */
+	/* The answer may be given when the page is written again already, in the same turn even. */
 	return ((dh->dev->arena.blocks[block].backup | dh->seen_backup[block]) & bit) != 0 ||
-	       dh->lost_until_ns[page] >= since_ns || has_lost_home(dh, page / SIM_SLAB_PAGES);
+	       dh->lost_until_ns[page] >= since_ns ||
+	       dh->home_lost_ns[page / SIM_SLAB_PAGES] >= since_ns ||
+	       oracle_has_lost_home(dh, page / SIM_SLAB_PAGES);
 }
