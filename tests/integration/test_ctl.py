@@ -231,7 +231,8 @@ def test_latency(t):
     check_times(remote["read"], pages["read_remote"], "daemon")
     assert remote["read"]["p50_ns"] > 0, remote
     # Pages that wait together become one operation.
-    check_times(latency["backup"]["write"], pages["written_backup"] - status["memory"]["backup_writes_merged"], "backup")
+    merged = status["memory"]["backup_writes_merged"]
+    check_times(latency["backup"]["write"], pages["written_backup"] - merged, "backup")
     assert latency["backup"]["sync"]["count"] >= 1 and latency["backup"]["write"]["p50_ns"] > 0, latency["backup"]
     result = slabswapctl("latency", server.control)
     assert result.returncode == 0 and not result.stderr, result
