@@ -292,6 +292,18 @@ on_pong(struct remote *r)
 }
 
 static void
+on_asked(struct remote *r, const struct ctl_msg *msg)
+{
+	/* An EVICT with id 0 would be taken for our own wish, and answered by UNMAP. */
+	if (msg->request_id == 0)
+		remote_fail(r, -EPROTO, "a request without request id");
+	else if (msg->type == CTL_EVICT)
+		evict_asked(r, msg);
+	else
+		evict_check_activity(r, msg);
+}
+
+static void
 on_message_up(struct remote *r, const struct ctl_msg *msg)
 {
 	switch (msg->type) {
@@ -314,10 +326,8 @@ on_message_up(struct remote *r, const struct ctl_msg *msg)
 			remote_fail(r, -EPROTO, "UNMAPPED does not fit what was asked");
 		return;
 	case CTL_CHECK_ACTIVITY:
-		evict_check_activity(r, msg);
-		return;
 	case CTL_EVICT:
-		evict_asked(r, msg);
+		on_asked(r, msg);
 		return;
 	case CTL_PONG:
 		on_pong(r);

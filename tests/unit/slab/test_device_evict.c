@@ -404,6 +404,29 @@ evict__of_what_is_not_held_is_not_answered(void **state)
 	world_free(w);
 }
 
+/* Found by fuzz_device: such an EVICT was taken for the device's own wish, and answered by UNMAP. */
+static void
+evict__without_request_id_ends_the_session(void **state)
+{
+	const enum ctl_type types[] = {CTL_EVICT, CTL_CHECK_ACTIVITY};
+
+	(void)state;
+	for (uint32_t i = 0; i < 2; i++) {
+		struct world *w = world_mapped(1);
+		struct fake_daemon *f = lender(w);
+		struct ctl_msg msg = {.type = types[i]};
+
+		msg.u.evict = (struct ctl_evict){0, fake_daemon_find(f, 0)->generation, 1000};
+		fake_daemon_send(f, &msg);
+		world_settle(w);
+		assert_int_equal(f->n_dones + f->n_activities + f->n_unmaps, 0);
+		assert_int_equal(world_stats(w).remote_failures, 1);
+		assert_int_equal(world_said(w, "a request without request id"), 1);
+		assert_int_equal(dw_read(w, P), 0);
+		world_free(w);
+	}
+}
+
 static void
 evict__twice_is_done_once(void **state)
 {
@@ -693,6 +716,7 @@ main(void)
 		cmocka_unit_test(deadline__what_is_in_a_buffer_is_not_lost),
 		cmocka_unit_test(deadline__near_it_reads_leave_the_daemon_alone),
 		cmocka_unit_test(evict__of_what_is_not_held_is_not_answered),
+		cmocka_unit_test(evict__without_request_id_ends_the_session),
 		cmocka_unit_test(evict__twice_is_done_once),
 		cmocka_unit_test(evict__while_the_slab_is_being_mapped_is_not_answered),
 		cmocka_unit_test(lost__at_every_step),
