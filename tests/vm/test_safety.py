@@ -141,7 +141,8 @@ def run_row(lab, row):
         # What is to hang gets the time to, also where everything is slow.
         seconds = 2 * ROW_SECONDS if row.expect == "HUNG" else ROW_SECONDS if LONG else QUICK_SECONDS
         verdict, longest, text = swap(guest, server, deploy.Hog(guest, lab.build, HOG), seconds)
-        if row.realtime == "auto" and verdict != "HUNG":
+        # Where a limit makes it swap, the machine itself is not short of memory.
+        if row.realtime == "auto" and row.keeps == "max" and verdict != "HUNG":
             assert server.status()["realtime"]["switches"] > 0, "it never was a real-time task"
         return verdict, longest, text
     finally:
