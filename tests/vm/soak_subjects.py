@@ -3,6 +3,8 @@
 import deploy
 
 SLAB_MIB = 64
+# An emulated donor is slower than the default: all that the backup has would be read from there.
+NO_HEDGE = "hedge_ms = 0"
 NBDKIT_PORT = 10809
 
 
@@ -55,7 +57,7 @@ class Slabswap(Subject):
         memory = int(self.client.run("awk '/^MemTotal/ {print $2}' /proc/meminfo")[1]) >> 10
         self._server = deploy.Server(self.client, self.build, self.mib, portal=self._daemons[0].portal,
                                      slab_mib=SLAB_MIB,
-                                     usual_limits=f"buffers = {max(4, memory // 16)}M", activity="")
+                                     usual_limits=f"buffers = {max(4, memory // 16)}M\n{NO_HEDGE}", activity="")
         self._server.start()
         self._server.wait_up()
         self.status_command = self._server.status_command
