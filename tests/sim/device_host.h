@@ -71,8 +71,7 @@ struct sim_device_host {
 	/* What the oracle saw last. */
 	uint32_t *seen_remote;
 	uint32_t *seen_backup;
-	uint64_t *lost_until_ns; /* by page, without a backup: when it was written again */
-	uint64_t home_lost_ns[SIM_SLABS_MAX]; /* when a slab lost one for the last time */
+	uint64_t *lost_until_ns; /* by page, without a backup: it was, or may have been, lost until then */
 	uint8_t seen_state[SIM_SLABS_MAX];
 	uint8_t seen_old[SIM_SLABS_MAX]; /* while it moves: the slot of its old daemon */
 	uint8_t seen_daemon[SIM_SLABS_MAX];

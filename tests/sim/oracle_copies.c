@@ -103,7 +103,6 @@ oracle_device_started(struct sim_device_host *dh)
 	dh->seen_backup = bump_alloc(n * sizeof(*dh->seen_backup));
 	dh->lost_until_ns = bump_alloc(n * BLOCK_PAGES * sizeof(*dh->lost_until_ns));
 	memset(dh->seen_state, 0, sizeof(dh->seen_state));
-	memset(dh->home_lost_ns, 0, sizeof(dh->home_lost_ns));
 	memset(dh->seen_daemon, 0, sizeof(dh->seen_daemon));
 	dh->seen_evictions = 0;
 	memset(dh->down_ns, 0, sizeof(dh->down_ns));
@@ -174,8 +173,6 @@ check_slabs(struct sim_device_host *dh)
 				 "device %u: slab %u is mapped on a daemon without session",
 				 dh->index, i);
 		see_homes(dh, i);
-		if (oracle_has_lost_home(dh, i))
-			dh->home_lost_ns[i] = sim_now(dh->host.sim);
 		dh->seen_state[i] = (uint8_t)s->state;
 		dh->seen_daemon[i] = (uint8_t)s->daemon;
 		dh->seen_generation[i] = s->generation;

@@ -55,8 +55,15 @@ oracle_lost(struct sim_device_host *dh, uint32_t block)
 {
 	struct sim *sim = dh->host.sim;
 	const uint32_t lost = dh->dev->arena.blocks[block].backup;
+	const uint32_t slab = block * BLOCK_PAGES / SIM_SLAB_PAGES;
 	uint32_t changed = lost ^ dh->seen_backup[block];
+	uint32_t gone = dh->seen_remote[block];
 
+	/* It may be lost and written again within a turn: no bit of it shows that. */
+	if (gone != 0 && oracle_has_lost_home(dh, slab))
+		for (; gone != 0; gone &= gone - 1)
+			dh->lost_until_ns[block * BLOCK_PAGES + (uint32_t)__builtin_ctz(gone)] =
+				sim_now(sim);
 	for (; changed != 0; changed &= changed - 1) {
 		const uint32_t bit = changed & -changed;
 		const uint32_t page = block * BLOCK_PAGES + (uint32_t)__builtin_ctz(changed);
@@ -66,7 +73,7 @@ oracle_lost(struct sim_device_host *dh, uint32_t block)
 			continue;
 		}
 		sim->sights[SIGHT_LOST]++;
-		if (!oracle_has_lost_home(dh, page / SIM_SLAB_PAGES) && !has_failed_write(dh, page))
+		if (!oracle_has_lost_home(dh, slab) && !has_failed_write(dh, page))
 			sim_fail(DEVICE_4, "device %u: page %u is lost, and its daemon is there",
 				 dh->index, page);
 	}
@@ -80,6 +87,5 @@ oracle_may_be_lost(const struct sim_device_host *dh, uint32_t page, uint64_t sin
 	/* The answer may be given when the page is written again already, in the same turn even. */
 	return ((dh->dev->arena.blocks[block].backup | dh->seen_backup[block]) & bit) != 0 ||
 	       dh->lost_until_ns[page] >= since_ns ||
-	       dh->home_lost_ns[page / SIM_SLAB_PAGES] >= since_ns ||
 	       oracle_has_lost_home(dh, page / SIM_SLAB_PAGES);
 }
