@@ -297,13 +297,12 @@ say_done(struct slab_device *d, struct migration *m, uint64_t now_ns, uint64_t *
 
 /*
  * Whether what is to be given up is not needed for writes that the backup has not got.  Their
- * buffers have them too: enough when a daemon does not wait, not when we leave as we like.
+ * buffers have them too: enough when the old daemon does not wait, not when we leave as we like.
  */
 static bool
 is_safe(const struct migration *m)
 {
-	return m->n_unsafe == 0 ||
-	       (m->is_hurried && (m->request_id != 0 || m->next_request_id != 0));
+	return m->n_unsafe == 0 || (m->is_hurried && m->request_id != 0);
 }
 
 static void

@@ -639,6 +639,31 @@ give_back__loses_nothing_when_it_takes_long(void **state)
 	world_free(w);
 }
 
+/* Nor does it matter that the new home is wanted back too (simulator seed 1057581, invariant 4). */
+static void
+give_back__waits_for_the_backup_though_the_new_home_goes_too(void **state)
+{
+	struct world *w = world_to_move(2, 256 * MIB);
+	const uint32_t old = home(w);
+
+	(void)state;
+	world_hold_backup(w, true);
+	assert_int_equal(dw_write(w, P), 0);
+	assert_true(slab_evict_begin(world_device(w), 0, NSEC_PER_SEC));
+	world_settle(w);
+	assert_int_equal(dw_slab_state(w, 0), SLAB_STATE_MIGRATING);
+	fake_daemon_evict(world_daemon(w, 1 - old), 0, LONG_MS);
+	world_settle(w);
+	assert_int_equal(fake_daemon_lent(world_daemon(w, old)), 1);
+	world_hold_backup(w, false);
+	world_settle(w);
+	assert_int_equal(world_daemon(w, old)->n_unmaps, 1);
+	assert_int_equal(world_daemon(w, 1 - old)->n_dones, 1);
+	assert_int_equal(dw_slab_state(w, 0), SLAB_STATE_UNMAPPED);
+	world_check_backup(w);
+	world_free(w);
+}
+
 int
 main(void)
 {
@@ -665,6 +690,7 @@ main(void)
 		cmocka_unit_test(stop__during_a_move),
 		cmocka_unit_test(give_back__moves_first),
 		cmocka_unit_test(give_back__loses_nothing_when_it_takes_long),
+		cmocka_unit_test(give_back__waits_for_the_backup_though_the_new_home_goes_too),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
