@@ -295,16 +295,6 @@ say_done(struct slab_device *d, struct migration *m, uint64_t now_ns, uint64_t *
 	given_up(d, m);
 }
 
-/*
- * Whether what is to be given up is not needed for writes that the backup has not got.  Their
- * buffers have them too: enough when the old daemon does not wait, not when we leave as we like.
- */
-static bool
-is_safe(const struct migration *m)
-{
-	return m->n_unsafe == 0 || (m->is_hurried && m->request_id != 0);
-}
-
 static void
 copy_step(struct slab_device *d, struct migration *m, uint64_t now_ns, uint64_t *next_ns)
 {
@@ -328,7 +318,7 @@ copy_step(struct slab_device *d, struct migration *m, uint64_t now_ns, uint64_t 
 		core_timer_arm(&m->sweep_timer, SWEEP_NS);
 	}
 	(void)core_timer_is_due(&m->sweep_timer, now_ns, next_ns);
-	if (m->n_unmoved == 0 && (m->is_old_lost || (m->n_ops == 0 && is_safe(m))))
+	if (m->n_unmoved == 0 && (m->is_old_lost || (m->n_ops == 0 && m->n_unsafe == 0)))
 		switch_over(d, m);
 }
 

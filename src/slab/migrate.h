@@ -9,7 +9,7 @@
  *           to the old one.  Writes and promotions go to the new home; a write clears both
  *           bits before it begins.  fill.c copies what is not at_new; a copied page stays
  *           at_old as well until it is written, so that losing either daemon loses nothing.
- *   SAY     every page is at_new and no operation to the old home is in flight: the slab is
+ *   SAY     every page is at_new, no operation to the old home is in flight: the slab is
  *           MAPPED at its new home, DONE (or UNMAP) goes to the old daemon.
  *   TOLD    UNMAP was sent: until UNMAPPED comes.
  *   ORPHAN  the slab was given up while another daemon was looked for: what that daemon may
@@ -20,8 +20,8 @@
  *   - at 3/4 of the deadline, at a stop, or when the new daemon wants the slab back too: pages
  *     that the backup has and that are not at_new lose their remote bit; again and again,
  *     until nothing is left that is only at the old home.
- *   - what we give back of our own accord waits for the backup to have every write that was
- *     answered by the old home, as plain eviction does.
+ *   - the old home is given up when the backup has every write that was answered by it, as in
+ *     plain eviction.
  *   - the new daemon is lost: what is at_old stays, plain eviction from the old home.
  *   - the old daemon is lost, or its deadline comes: what is at_new stays; MAPPED there.
  *   - a page that neither the backup nor the remaining home has is lost: it keeps its remote

@@ -71,7 +71,7 @@ struct sim_device_host {
 	/* What the oracle saw last. */
 	uint32_t *seen_remote;
 	uint32_t *seen_backup;
-	uint64_t *lost_until_ns; /* by page, without a backup: it was, or may have been, lost until then */
+	uint64_t *lost_until_ns; /* by page, without a backup: lost until then, or maybe */
 	uint8_t seen_state[SIM_SLABS_MAX];
 	uint8_t seen_old[SIM_SLABS_MAX]; /* while it moves: the slot of its old daemon */
 	uint8_t seen_daemon[SIM_SLABS_MAX];

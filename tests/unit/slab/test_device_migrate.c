@@ -464,6 +464,35 @@ deadline__the_old_home_is_lost(void **state)
 	world_free(w);
 }
 
+/* All pages are at the new home, and the backup is yet to get one (simulator seed 1059393). */
+static void
+deadline__the_backup_has_all_of_it(void **state)
+{
+	(void)state;
+	for (uint32_t i = 0; i < 2; i++) {
+		struct world *w = world_to_move(2, 256 * MIB);
+		const uint32_t old = home(w);
+
+		world_hold_backup(w, true);
+		assert_int_equal(dw_write(w, P), 0);
+		fake_daemon_evict(world_daemon(w, old), 0, LONG_MS);
+		world_run(w, LONG_MS * NSEC_PER_MSEC / 10 * 9);
+		assert_int_equal(dw_slab_state(w, 0), SLAB_STATE_MIGRATING);
+		assert_int_equal(world_daemon(w, old)->n_dones, 0);
+		if (i == 1)
+			world_run(w, LONG_MS * NSEC_PER_MSEC / 5);
+		world_hold_backup(w, false);
+		world_settle(w);
+		assert_int_equal(world_daemon(w, old)->n_dones, 1 - i);
+		assert_int_equal(world_stats(w).evictions_late, i);
+		assert_int_equal(dw_slab_state(w, 0), SLAB_STATE_MAPPED);
+		assert_int_equal(home(w), 1 - old);
+		assert_int_equal(world_stats(w).pages_lost, 0);
+		check_all(w);
+		world_free(w);
+	}
+}
+
 static void
 deadline__half_of_it_is_spent_on_looking(void **state)
 {
@@ -682,6 +711,7 @@ main(void)
 		cmocka_unit_test(lost__the_old_home_with_a_page_that_nobody_else_has),
 		cmocka_unit_test(deadline__near_it_pages_on_the_backup_are_left_there),
 		cmocka_unit_test(deadline__the_old_home_is_lost),
+		cmocka_unit_test(deadline__the_backup_has_all_of_it),
 		cmocka_unit_test(deadline__half_of_it_is_spent_on_looking),
 		cmocka_unit_test(orphan__what_comes_too_late_goes_back),
 		cmocka_unit_test(orphan__the_old_home_is_lost_while_looking),
