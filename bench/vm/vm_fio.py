@@ -4,6 +4,7 @@ import json
 
 from vm_devices import NO_BACKUP, NbdTcp, NvmeRdma, Slabswap, SlabswapServer
 from vm_lab import FAILURES, Unavailable, goal, median, needs_programs, number, ratios, reason, rotated, say, table
+from vm_rxe import RxeAlone
 
 # Of each device: more than enough for pages at random, and soon written in full.
 DEVICE_MIB = 32
@@ -16,6 +17,7 @@ JOBS = [("read depth 1", "randread", 1), ("read depth 16", "randread", 16),
         ("write depth 1", "randwrite", 1), ("write depth 16", "randwrite", 16)]
 PERCENTILES = {"p50_us": "50.000000", "p99_us": "99.000000", "p999_us": "99.900000"}
 OURS = "slabswap, no backup"
+RXE = "RDMA alone (perftest)"
 PEERS = ("nvme-rdma to nvmet-rdma", "nbd-client over TCP to nbdkit")
 
 
@@ -31,7 +33,7 @@ def measure(lab):
     for run in range(runs):
         for device in rotated(devices, run):
             say(f"fio, run {run + 1} of {runs}: {device.name}")
-            for job, numbers in fio(lab.client, device.path, SECONDS).items():
+            for job, numbers in run_jobs(lab, device, SECONDS).items():
                 for key, value in numbers.items():
                     jobs[job][device.name].setdefault(key, []).append(value)
     status = {device.name: device.status() for device in devices if device.status()}
@@ -41,7 +43,7 @@ def measure(lab):
 
 
 def all_devices(lab, plain, backed):
-    peers = [NvmeRdma(PEERS[0]), NbdTcp(PEERS[1], "nbd3")]
+    peers = [NvmeRdma(PEERS[0]), NbdTcp(PEERS[1], "nbd3"), RxeAlone(RXE)]
     if lab.is_quick:
         return [Slabswap(OURS, plain), *peers]
     return [Slabswap(OURS, plain), Slabswap(f"{OURS}, 4 connections", plain, node="nbd1", connections=4),
@@ -63,16 +65,26 @@ def start_all(lab, devices):
     for device in devices:
         try:
             device.start(lab, DEVICE_MIB)
-            # Reads are to find data.
-            lab.client.run(f"fio --name=fill --filename={device.path} --ioengine=libaio --direct=1 --rw=write "
-                           "--bs=128k --iodepth=4 --output=/dev/null", timeout=60)
-            if WARM_UP_SECONDS:
-                # What an emulator sees for the first time is slow.
-                fio(lab.client, device.path, WARM_UP_SECONDS)
+            if device.path:
+                fill(lab.client, device.path)
             running.append(device)
         except (Unavailable, *FAILURES) as error:
             failed[device.name] = reason(error)
     return running, failed
+
+
+def fill(guest, path):
+    """Reads are to find data, and what an emulator sees for the first time is slow."""
+    guest.run(f"fio --name=fill --filename={path} --ioengine=libaio --direct=1 --rw=write --bs=128k --iodepth=4 "
+              "--output=/dev/null", timeout=60)
+    fio(guest, path, WARM_UP_SECONDS)
+
+
+def run_jobs(lab, device, seconds):
+    """{job: {number: value}}"""
+    if not device.path:
+        return device.measure(JOBS)
+    return fio(lab.client, device.path, seconds)
 
 
 def fio(guest, path, seconds):
@@ -107,7 +119,7 @@ def tables(result):
             iops = numbers["iops"]
             ratio = "" if name == OURS else number(ratios(ours, iops), 2)
             rows.append((job, name, number(median(iops)), number(min(iops)), number(max(iops)),
-                         *(number(median(numbers[key])) for key in PERCENTILES), ratio))
+                         *(number(median(numbers.get(key, []))) for key in PERCENTILES), ratio))
     rows += [("all", name, f"not run: {why}", "", "", "", "", "", "") for name, why in result["failed"].items()]
     return (f"fio, 4 KiB at random on devices of {result['device_mib']} MiB, {result['runs']} runs "
             f"of {result['seconds']} s a job:\n\n" + table(
