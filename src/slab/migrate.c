@@ -168,6 +168,7 @@ migrate_asked(struct remote *r, uint32_t request_id, const struct ctl_evict *whi
 		return false;
 	m->request_id = request_id;
 	if (!m->deadline_timer.is_armed) {
+		core_timer_arm(&m->place_timer, within_ns / 2);
 		core_timer_arm(&m->hurry_timer, within_ns / 4 * 3);
 		core_timer_arm(&m->deadline_timer, within_ns);
 	}

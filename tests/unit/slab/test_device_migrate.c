@@ -537,6 +537,28 @@ orphan__what_comes_too_late_goes_back(void **state)
 	world_free(w);
 }
 
+/* It was to go anyway, and had more time for it (simulator seed 1586946). */
+static void
+orphan__wanted_back_while_looking_as_we_like(void **state)
+{
+	struct world *w = world_to_move(2, 256 * MIB);
+	const uint32_t old = home(w);
+
+	(void)state;
+	fake_net_hold(world_net(w), FAKE_GRANTED, true);
+	assert_true(slab_evict_begin(world_device(w), 0, 10 * NSEC_PER_SEC));
+	world_settle(w);
+	fake_daemon_evict(world_daemon(w, old), 0, 1000);
+	world_run(w, 600 * NSEC_PER_MSEC);
+	assert_int_equal(world_daemon(w, old)->n_dones, 1);
+	assert_int_equal(world_stats(w).evictions_late, 0);
+	assert_int_equal(dw_read(w, P), 0);
+	fake_net_hold(world_net(w), FAKE_GRANTED, false);
+	world_settle(w);
+	assert_int_equal(fake_daemon_lent(world_daemon(w, 1 - old)), 0);
+	world_free(w);
+}
+
 static void
 orphan__the_old_home_is_lost_while_looking(void **state)
 {
@@ -714,6 +736,7 @@ main(void)
 		cmocka_unit_test(deadline__the_backup_has_all_of_it),
 		cmocka_unit_test(deadline__half_of_it_is_spent_on_looking),
 		cmocka_unit_test(orphan__what_comes_too_late_goes_back),
+		cmocka_unit_test(orphan__wanted_back_while_looking_as_we_like),
 		cmocka_unit_test(orphan__the_old_home_is_lost_while_looking),
 		cmocka_unit_test(evict__of_the_new_home_waits_for_the_move),
 		cmocka_unit_test(evict__again_while_moving_answers_the_newest),
