@@ -9,6 +9,7 @@
 #ifndef TESTS_FUZZ_FUZZ_H
 #define TESTS_FUZZ_FUZZ_H
 
+#include <errno.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -23,8 +24,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define FUZZ_CHECK(condition)                                                                      \
 	do {                                                                                       \
 		if (!(condition)) {                                                                \
-			(void)fprintf(stderr, "%s:%d: does not hold: %s\n", __FILE__, __LINE__,    \
-				      #condition);                                                 \
+			(void)fprintf(stderr, "%s:%d: does not hold: %s (errno: %s)\n", __FILE__,  \
+				      __LINE__, #condition, strerror(errno));                      \
 			abort();                                                                   \
 		}                                                                                  \
 	} while (0)

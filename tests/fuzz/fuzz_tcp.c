@@ -515,6 +515,18 @@ operate(struct scene *s, bool is_client)
 	turn(s);
 }
 
+/* libFuzzer's timer may interrupt it; asked again, Linux goes on waiting. */
+static bool
+connect_to(int fd, const struct sockaddr_storage *address, socklen_t length)
+{
+	int r;
+
+	do
+		r = connect(fd, (const struct sockaddr *)address, length);
+	while (r < 0 && errno == EINTR);
+	return r == 0;
+}
+
 static void
 begin(struct scene *s, bool is_client)
 {
@@ -536,7 +548,7 @@ begin(struct scene *s, bool is_client)
 		FUZZ_CHECK(tp_address_parse(b->address, &address, &length) == 0);
 		s->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 		FUZZ_CHECK(s->fd >= 0);
-		FUZZ_CHECK(connect(s->fd, (struct sockaddr *)&address, length) == 0);
+		FUZZ_CHECK(connect_to(s->fd, &address, length));
 	}
 	/* Else what follows the first write waits for an answer. */
 	FUZZ_CHECK(setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) == 0);
