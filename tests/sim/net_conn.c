@@ -283,6 +283,8 @@ inbox_next(struct sim_conn *c)
 {
 	if (list_is_empty(&c->inbox))
 		sim_conn_down_if_idle(c);
+	else if (c->is_ending)
+		soon(c, &c->inbox_ev); /* nothing more can be late */
 	else
 		sim_clock_at(&sim_of(c)->clock, &c->inbox_ev,
 			     container_of(c->inbox.next, struct sim_msg, node)->at_ns);

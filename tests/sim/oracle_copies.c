@@ -150,7 +150,7 @@ see_homes(struct sim_device_host *dh, uint32_t slab)
 	dh->seen_old_generation[slab] = m ? m->old.generation : 0;
 }
 
-/* Device 4: a slab is given up with the session of its daemon, or evicted. */
+/* Device 4: a slab is given up with the session of its daemon, or evicted, or taken by force. */
 static void
 check_slabs(struct sim_device_host *dh)
 {
@@ -160,10 +160,7 @@ check_slabs(struct sim_device_host *dh)
 		const struct arena_slab *s = &d->arena.slabs[i];
 
 		if (dh->seen_state[i] == SLAB_STATE_MAPPED && !slab_is_readable(d, i) &&
-		    dh->seen_evictions == d->stats.evictions &&
-		    sim_net_find(&dh->host.sim->net, dh->host.index,
-				 SIM_DEVICES_MAX + oracle_daemon_in(dh, dh->seen_daemon[i])) &&
-		    d->remotes[dh->seen_daemon[i]].state == REMOTE_UP)
+		    dh->seen_evictions == d->stats.evictions && !oracle_has_lost_home(dh, i))
 			sim_fail(DEVICE_4,
 				 "device %u: slab %u was given up though its daemon is there",
 				 dh->index, i);
