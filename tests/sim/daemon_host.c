@@ -128,9 +128,12 @@ sim_daemon_set_memory(struct sim_daemon_host *dh, uint32_t n_short, uint32_t psi
 {
 	const uint32_t spare = dh->host.sim->plan.spare_slabs[dh->index];
 	const uint32_t held = held_slabs(dh);
+	const uint32_t before = dh->others_slabs;
 
 	/* As if nobody gave anything back. */
 	dh->others_slabs = n_short > 0 ? (spare > held ? spare - held : 0) + n_short : 0;
+	if (dh->others_slabs > before)
+		dh->short_ns = 0;
 	dh->psi_centi = psi_centi;
 	SIM_TRACE(dh->host.sim, "daemon %u: %u slabs are available, pressure %u", NULL, dh->index,
 		  sim_daemon_available(dh), psi_centi);
