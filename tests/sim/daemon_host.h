@@ -29,7 +29,7 @@ struct sim_daemon_host {
 	uint32_t others_slabs;	  /* memory of other programs that is usually free, in slabs */
 	uint32_t psi_centi;
 	uint64_t n_turns;
-	uint64_t short_ns; /* since when it is below the headroom, and not asked for more; 0: it is not */
+	uint64_t short_ns; /* below the headroom, and not asked for more, since; 0: it is not */
 };
 
 /* In slabs. */
