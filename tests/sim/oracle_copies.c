@@ -105,6 +105,7 @@ oracle_device_started(struct sim_device_host *dh)
 	memset(dh->seen_state, 0, sizeof(dh->seen_state));
 	memset(dh->seen_daemon, 0, sizeof(dh->seen_daemon));
 	dh->seen_evictions = 0;
+	dh->seen_maps = 0;
 	memset(dh->down_ns, 0, sizeof(dh->down_ns));
 	oracle_all_copies(dh);
 }
@@ -175,6 +176,7 @@ check_slabs(struct sim_device_host *dh)
 		dh->seen_generation[i] = s->generation;
 	}
 	dh->seen_evictions = d->stats.evictions;
+	dh->seen_maps = d->stats.maps_total;
 }
 
 void

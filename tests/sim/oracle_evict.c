@@ -399,9 +399,10 @@ oracle_drained(struct sim *sim, const struct sim_conn *c)
 	const struct client *client = client_of(dh->daemon, c);
 	struct list *pos;
 
-	/* Without the other end it is given up for its silence. */
+	/* Without the other end, or while that stands still, it is given up for its silence. */
 	if (!dh->is_stopping || dh->is_told_to_stop || c->must_close || !c->peer ||
-	    c->target >= SIM_DEVICES_MAX || sim_now(sim) >= dh->drain_until_ns)
+	    c->target >= SIM_DEVICES_MAX || sim_now(sim) >= dh->drain_until_ns ||
+	    sim->devices[c->target].host.troubled_until_ns >= sim_now(sim))
 		return;
 	list_foreach (pos, &c->grants) {
 		const struct sim_grant *g = container_of(pos, struct sim_grant, node);

@@ -39,6 +39,13 @@ oracle_has_lost_home(const struct sim_device_host *dh, uint32_t slab)
 	       is_home_gone(dh, slab, dh->seen_daemon[slab], dh->seen_generation[slab]);
 }
 
+/* Since the last turn a daemon has lent it, and was lost. */
+static bool
+has_lost_new_home(const struct sim_device_host *dh, uint32_t slab)
+{
+	return !slab_is_readable(dh->dev, slab) && dh->dev->stats.maps_total != dh->seen_maps;
+}
+
 /* A write of it has found no daemon: what it was to replace was lost before, or is now. */
 static bool
 has_failed_write(const struct sim_device_host *dh, uint32_t page)
@@ -73,7 +80,8 @@ oracle_lost(struct sim_device_host *dh, uint32_t block)
 			continue;
 		}
 		sim->sights[SIGHT_LOST]++;
-		if (!oracle_has_lost_home(dh, slab) && !has_failed_write(dh, page))
+		if (!oracle_has_lost_home(dh, slab) && !has_lost_new_home(dh, slab) &&
+		    !has_failed_write(dh, page))
 			sim_fail(DEVICE_4, "device %u: page %u is lost, and its daemon is there",
 				 dh->index, page);
 	}
