@@ -89,22 +89,23 @@ is_in_grant(struct sim_device_host *dh, const struct sim_grant *g, uint32_t page
 	       pages_allow(&dh->pages, page, 0, PAGE_BYTES, g->region->bytes + at, &q);
 }
 
-static bool
-is_newer_in(const struct list *pieces, uint32_t page, const uint8_t *bytes)
+/* @newest, or a later write of @page among @pieces. */
+static struct piece *
+later_write(struct piece *newest, const struct list *pieces, uint32_t page)
 {
+	const uint32_t bit = page % BLOCK_PAGES;
 	const struct list *pos;
 
 	list_foreach (pos, pieces) {
-		const struct piece *p = container_of(pos, struct piece, done_node);
-		const uint32_t bit = page % BLOCK_PAGES;
+		struct piece *p = container_of(pos, struct piece, done_node);
 
-		if (p->io.kind == BACKEND_WRITE && p->status == 0 &&
-		    p->order.block == page / BLOCK_PAGES && (p->order.mask >> bit & 1) != 0 &&
-		    memcmp(p->pages + (size_t)(bit - p->first_page) * PAGE_BYTES, bytes,
-			   PAGE_BYTES) != 0)
-			return true;
+		if (p->io.kind != BACKEND_WRITE || p->status != 0 ||
+		    p->order.block != page / BLOCK_PAGES || (p->order.mask >> bit & 1) == 0)
+			continue;
+		if (!newest || piece_arena_write(p)->seq > piece_arena_write(newest)->seq)
+			newest = p;
 	}
-	return false;
+	return newest;
 }
 
 /*
@@ -115,9 +116,10 @@ static bool
 is_replaced(const struct sim_device_host *dh, const struct sim_grant *g, uint32_t page)
 {
 	const uint8_t *bytes = g->region->bytes + (size_t)(page % SIM_SLAB_PAGES) * PAGE_BYTES;
+	struct piece *p = later_write(NULL, &dh->dev->held_answers, page);
 
-	return is_newer_in(&dh->dev->held_answers, page, bytes) ||
-	       is_newer_in(&dh->dev->done_pieces, page, bytes);
+	p = later_write(p, &dh->dev->done_pieces, page);
+	return p && memcmp(piece_run_buf(p, 1u << page % BLOCK_PAGES), bytes, PAGE_BYTES) != 0;
 }
 
 /* The newest acknowledged change was submitted before @g was lent. */
@@ -148,7 +150,7 @@ check_pages(struct sim *sim, const struct sim_conn *c, const struct sim_grant *g
 		if (!has_content(&dh->pages.pages[page]) || !is_in_grant(dh, g, page))
 			continue; /* lost before, or written while another daemon lent it */
 		if (is_replaced(dh, g, page))
-			continue;
+			continue; /* by a write elsewhere, which is looked at by itself */
 		if (!is_safe(dh, g, page, is_kept))
 			sim_fail(DEVICE_4,
 				 "device %u: slab %u is given up (%s) and page %u is nowhere else",

@@ -39,11 +39,15 @@ oracle_has_lost_home(const struct sim_device_host *dh, uint32_t slab)
 	       is_home_gone(dh, slab, dh->seen_daemon[slab], dh->seen_generation[slab]);
 }
 
-/* Since the last turn a daemon has lent it, and was lost. */
+/* Nobody lent it at the last turn; since then a daemon has, and was lost. */
 static bool
 has_lost_new_home(const struct sim_device_host *dh, uint32_t slab)
 {
-	return !slab_is_readable(dh->dev, slab) && dh->dev->stats.maps_total != dh->seen_maps;
+	const bool was_unmapped = dh->seen_state[slab] == SLAB_STATE_UNMAPPED ||
+				  dh->seen_state[slab] == SLAB_STATE_MAPPING;
+
+	return was_unmapped && !slab_is_readable(dh->dev, slab) &&
+	       dh->dev->stats.maps_total != dh->seen_maps;
 }
 
 /* A write of it has found no daemon: what it was to replace was lost before, or is now. */
