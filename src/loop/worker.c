@@ -16,7 +16,7 @@ struct worker {
 	pthread_t thread;
 	pthread_mutex_t lock; /* of what follows */
 	pthread_cond_t wake;
-	struct list todo;
+	struct list waiting;
 	struct list finished;
 	bool quit;
 };
@@ -35,11 +35,11 @@ thread_main(void *arg)
 
 	(void)pthread_mutex_lock(&w->lock);
 	for (;;) {
-		while (!w->quit && list_is_empty(&w->todo))
+		while (!w->quit && list_is_empty(&w->waiting))
 			(void)pthread_cond_wait(&w->wake, &w->lock);
 		if (w->quit)
 			break;
-		node = list_pop_head(&w->todo);
+		node = list_pop_head(&w->waiting);
 		(void)pthread_mutex_unlock(&w->lock);
 		job_of(node)->run(job_of(node));
 		(void)pthread_mutex_lock(&w->lock);
@@ -100,7 +100,7 @@ worker_new(struct ev_loop *loop, struct worker **ret_worker)
 	if (!w)
 		return -ENOMEM;
 	w->loop = loop;
-	list_init(&w->todo);
+	list_init(&w->waiting);
 	list_init(&w->finished);
 	(void)pthread_mutex_init(&w->lock, NULL);
 	(void)pthread_cond_init(&w->wake, NULL);
@@ -123,7 +123,7 @@ worker_submit(struct worker *w, struct worker_job *job)
 {
 	assert(job->run && job->done);
 	(void)pthread_mutex_lock(&w->lock);
-	list_add_tail(&w->todo, &job->node);
+	list_add_tail(&w->waiting, &job->node);
 	(void)pthread_cond_signal(&w->wake);
 	(void)pthread_mutex_unlock(&w->lock);
 }

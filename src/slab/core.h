@@ -127,7 +127,7 @@ struct piece {
 	bool is_hedge_late;	/* of a hedge: remote_op was first */
 	bool is_waiting_for_hedge;
 
-	uint32_t todo;	     /* pages that the read phase has not got yet */
+	uint32_t missing;    /* pages that the read phase has not got yet */
 	uint32_t promotable; /* pages that were read from elsewhere than the slab's home */
 	int status;	     /* of the answer */
 
@@ -396,7 +396,7 @@ uint32_t first_run(uint32_t mask);
 
 /* read_path.c */
 void read_submit(struct piece *p);
-/* Fetches p->todo into the buffer, then calls read_phase_done(). */
+/* Fetches p->missing into the buffer, then calls read_phase_done(). */
 void read_fetch(struct piece *p);
 void read_remote_done(struct piece *p, int status);
 void read_backup_done(struct piece *p, int status);

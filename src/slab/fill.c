@@ -94,8 +94,8 @@ fill_run(struct order_entry *e)
 	struct piece *p = container_of(e, struct piece, order);
 	struct slab_device *d = p->dev;
 
-	p->todo = e->mask & wanted_pages(d, e->block);
-	if (p->todo == 0) { /* written, trimmed or lost while it waited */
+	p->missing = e->mask & wanted_pages(d, e->block);
+	if (p->missing == 0) { /* written, trimmed or lost while it waited */
 		piece_end(p);
 		return;
 	}

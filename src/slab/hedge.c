@@ -28,7 +28,7 @@ static void
 move_pages(struct piece *p)
 {
 	const struct piece *h = p->hedge;
-	uint32_t got = p->order.mask & ~p->todo;
+	uint32_t got = p->order.mask & ~p->missing;
 
 	while (got != 0) {
 		const uint32_t run = first_run(got);

@@ -9,8 +9,9 @@
  *           to the old one.  Writes and promotions go to the new home; a write clears both
  *           bits before it begins.  fill.c copies what is not at_new; a copied page stays
  *           at_old as well until it is written, so that losing either daemon loses nothing.
- *   SAY     every page is at_new, no operation to the old home is in flight: the slab is
- *           MAPPED at its new home, DONE (or UNMAP) goes to the old daemon.
+ *   SAY     every page is at_new, no operation to the old home is in flight, and the backup
+ *           has what was written there: the slab is MAPPED at its new home, DONE (or
+ *           UNMAP) goes to the old daemon.
  *   TOLD    UNMAP was sent: until UNMAPPED comes.
  *   ORPHAN  the slab was given up while another daemon was looked for: what that daemon may
  *           still lend us goes back with SAY and TOLD.  Until then the slab is not mapped.

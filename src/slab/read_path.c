@@ -25,7 +25,7 @@
 static void
 got_pages(struct piece *p, uint32_t mask, uint64_t *counter)
 {
-	p->todo &= ~mask;
+	p->missing &= ~mask;
 	if (!p->is_repair && !p->is_fill)
 		*counter += page_count(mask);
 }
@@ -34,7 +34,7 @@ static void
 fetch_from_buffers(struct piece *p)
 {
 	struct slab_device *d = p->dev;
-	uint32_t pages = p->todo & order_unsafe_pages(&d->order, p->order.block, &p->order);
+	uint32_t pages = p->missing & order_unsafe_pages(&d->order, p->order.block, &p->order);
 
 	while (pages != 0) {
 		const uint32_t page = (uint32_t)__builtin_ctz(pages);
@@ -187,21 +187,21 @@ read_fetch(struct piece *p)
 	if (p->status == 0) {
 		fetch_from_buffers(p);
 		/* The remote bits of a slab that is not readable are its lost pages. */
-		fetch_zeros(p, p->todo & ~b->remote & ~b->backup);
+		fetch_zeros(p, p->missing & ~b->remote & ~b->backup);
 	}
 	flying = (p->remote_busy ? p->remote_mask : 0) | (p->backup_busy ? p->backup_mask : 0);
-	remote = slab_readable_pages(d, p->order.block) & p->todo & ~flying;
+	remote = slab_readable_pages(d, p->order.block) & p->missing & ~flying;
 	if (p->is_outrun)
 		remote &= ~b->backup;
 	remote &= ~(b->backup & avoided_pages(d, p->order.block, remote));
-	backup = d->backup ? b->backup & p->todo & ~flying & ~remote : 0;
-	if (p->status == 0 && (p->todo & ~flying & ~remote & ~backup) != 0)
+	backup = d->backup ? b->backup & p->missing & ~flying & ~remote : 0;
+	if (p->status == 0 && (p->missing & ~flying & ~remote & ~backup) != 0)
 		p->status = -EIO; /* lost pages */
 	if (p->status == 0 && remote != 0 && !p->remote_busy)
 		remote_post(p, TP_OP_READ, one_home(d, p->order.block, remote));
 	if (p->status == 0 && backup != 0 && !p->backup_busy)
 		fetch_from_backup(p, first_run(backup));
-	is_waiting = p->remote_busy && !(p->is_outrun && (p->todo == 0 || p->status != 0));
+	is_waiting = p->remote_busy && !(p->is_outrun && (p->missing == 0 || p->status != 0));
 	if (!is_waiting && !p->backup_busy)
 		fetch_end(p);
 }
@@ -274,7 +274,7 @@ read_run(struct order_entry *e)
 {
 	struct piece *p = container_of(e, struct piece, order);
 
-	p->todo = p->order.mask;
+	p->missing = p->order.mask;
 	read_fetch(p);
 }
 

@@ -160,7 +160,7 @@ repair_run(struct order_entry *e)
 		repair_end(p);
 		return;
 	}
-	p->todo = e->mask;
+	p->missing = e->mask;
 	read_fetch(p);
 }
 

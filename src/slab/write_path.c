@@ -474,7 +474,7 @@ write_run(struct order_entry *e)
 		return;
 	}
 	if (p->io.length_bytes < PAGE_BYTES) {
-		p->todo = e->mask;
+		p->missing = e->mask;
 		read_fetch(p);
 		return;
 	}

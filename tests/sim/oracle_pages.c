@@ -82,7 +82,7 @@ is_definite(const struct change *c, const struct page_query *q)
 
 /* Takes off the bytes of [@from, @to) that are @version's.  Returns whether any is left. */
 static uint32_t
-match(uint8_t *todo, const uint8_t *bytes, uint32_t from, uint32_t to, uint32_t page,
+match(uint8_t *unmatched, const uint8_t *bytes, uint32_t from, uint32_t to, uint32_t page,
       uint64_t version)
 {
 	uint8_t want[PAGE_BYTES];
@@ -90,9 +90,9 @@ match(uint8_t *todo, const uint8_t *bytes, uint32_t from, uint32_t to, uint32_t 
 
 	pattern_fill(want, version, (uint64_t)page * PAGE_BYTES + from, to - from);
 	for (uint32_t i = from; i < to; i++)
-		todo[i] &= bytes[i] != want[i - from];
+		unmatched[i] &= bytes[i] != want[i - from];
 	for (uint32_t i = from; i < to; i++)
-		left |= todo[i];
+		left |= unmatched[i];
 	return left;
 }
 
@@ -100,11 +100,11 @@ static bool
 allow_slowly(const struct page_history *h, uint32_t page, uint32_t from, uint32_t to,
 	     const uint8_t *bytes, const struct page_query *q)
 {
-	uint8_t todo[PAGE_BYTES], own[PAGE_BYTES];
+	uint8_t unmatched[PAGE_BYTES], own[PAGE_BYTES];
 	static const uint8_t zeros[PAGE_BYTES];
 	bool is_trimmed = false;
 
-	memset(todo + from, 1, to - from);
+	memset(unmatched + from, 1, to - from);
 	memcpy(own + from, bytes + from, to - from);
 	for (const struct change *c = h->newest; c; c = c->older) {
 		const uint32_t f = c->from > from ? c->from : from;
@@ -114,19 +114,19 @@ allow_slowly(const struct page_history *h, uint32_t page, uint32_t from, uint32_
 			continue;
 		/* What was trimmed may come back, and need not have got there before. */
 		is_trimmed |= q->rule == RULE_DURABLE && c->kind == BACKEND_TRIM;
-		if (match(todo, own, f, t, page, c->version) > 0 && !is_trimmed &&
+		if (match(unmatched, own, f, t, page, c->version) > 0 && !is_trimmed &&
 		    is_definite(c, q))
 			return false;
 		if (is_trimmed && c->kind == BACKEND_TRIM)
-			(void)match(todo, own, f, t, page, SIM_JUNK_VERSION);
+			(void)match(unmatched, own, f, t, page, SIM_JUNK_VERSION);
 		/* Below a change that happened nothing can be seen. */
 		if (!is_trimmed && is_definite(c, q))
-			memset(todo + f, 0, t - f);
-		if (!memchr(todo + from, 1, (size_t)to - from))
+			memset(unmatched + f, 0, t - f);
+		if (!memchr(unmatched + from, 1, (size_t)to - from))
 			return true;
 	}
 	for (uint32_t i = from; i < to; i++)
-		if (todo[i] && own[i] != (h->base ? h->base[i] : zeros[i]))
+		if (unmatched[i] && own[i] != (h->base ? h->base[i] : zeros[i]))
 			return false;
 	return true;
 }
