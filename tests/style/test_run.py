@@ -72,11 +72,11 @@ def test_leftovers_are_found_and_killed():
     ctypes.CDLL(None).prctl(run.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     report, _ = report_of(lambda r: run.check_leftovers(r, "phase"))
     assert (report.passed, report.failed) == (0, 0)
-    out = subprocess.run(["sh", "-c", "setsid sh -c 'exec sleep 1234' >/dev/null 2>&1 & echo $!"], check=True,
+    out = subprocess.run(["sh", "-c", "setsid sh -c 'exec tail -f /dev/null' >/dev/null 2>&1 & echo $!"], check=True,
                          capture_output=True, text=True).stdout
     assert int(out)
     report, out = report_of(lambda r: run.check_leftovers(r, "phase"))
-    assert report.failed == 1 and "not ok leftovers/phase" in out and "sleep 1234" in out, out
+    assert report.failed == 1 and "not ok leftovers/phase" in out and "tail -f /dev/null" in out, out
     assert not run.descendants()
 
 
