@@ -40,8 +40,8 @@ class RxeAlone:
         command = (f"ib_{operation}_bw --ib-dev=rxe0 --gid-index=1 --port={PORT} --size=4096 --CPU-freq "
                    f"--iters={operations} --tx-depth={depth} --cq-mod=1{' --events' if operation == 'read' else ''}")
         server = self._lab.donor.spawn(f"exec {command}")
-        self._lab.donor.wait_for(f"ss -ltn | grep -q :{PORT}")
         try:
+            self._lab.donor.wait_for(f"ss -ltn | grep -q :{PORT}")
             _, out = self._lab.client.run(f"{command} {self._lab.donor.address}", timeout=60)
             server.wait(30)
         finally:
