@@ -323,7 +323,8 @@ struct slab_device {
 	uint32_t n_kept; /* writes that left the order of flushes without being on the backup */
 	struct list homeless; /* pieces without a backup that wait for their slab */
 	struct core_timer homeless_timer;
-	struct list evicting; /* slab_evict.node */
+	uint64_t homeless_since_ns; /* one waits, and no slab was mapped or lost; homeless.c */
+	struct list evicting;	    /* slab_evict.node */
 	struct migration migrations[MIGRATIONS_MAX];
 	bool is_evict_due; /* one of these has begun or ended since they were looked at */
 	struct fill fill;

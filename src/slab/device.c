@@ -239,9 +239,9 @@ slab_device_new(const struct slab_device_config *config, struct backup *backup,
 	list_init(&d->held_answers);
 	list_init(&d->unsafe);
 	list_init(&d->retry);
-	list_init(&d->homeless);
 	list_init(&d->evicting);
 	fill_init(&d->fill);
+	homeless_init(d);
 
 	r = arena_layout(&d->arena, config->arena, config->size_bytes, config->slab_bytes,
 			 config->buffer_bytes);

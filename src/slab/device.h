@@ -189,9 +189,11 @@ size_t slab_device_arena_bytes(const struct slab_device_config *config);
  * slab_device_new - make a device on @backup.
  *
  * NULL: there is none.  Pages are on their daemons alone, and lost with them; reads of those
- * fail until they are written.  A write waits for a daemon with memory for its slab, 4
- * op_timeouts (8 while one is asked), then it fails with -ENOSPC; what it was to replace is lost.  Every slab is hot,
- * none is refilled, a flush does nothing, and at the stop the pages are gone.
+ * fail until they are written.  A write waits for a daemon with memory for its slab.
+ * When no slab was mapped for 4 op_timeouts though one waited, they fail with -ENOSPC, later ones
+ * at once, until a slab is mapped or lost; while a daemon is asked for its slab a write waits up
+ * to 8.  What a failed write was to replace is lost.  Every slab is hot, none is refilled, a flush
+ * does nothing, and at the stop the pages are gone.
  *
  * The page map starts from what backup_next_data() reports.  Registers the
  * buffers with each portal's transport; connects from the first advance on.

@@ -9,6 +9,8 @@
 #define LOOK_NS (10 * NSEC_PER_MSEC)
 /* Without a home for so many op_timeouts: a MAP alone may take all of them. */
 #define HOMELESS_TIMEOUTS MAP_ANSWER_TIMEOUTS
+/* homeless_since_ns: nobody has waited since a slab was mapped or lost. */
+#define NOBODY_WAITED UINT64_MAX
 
 static uint64_t
 patience_ns(const struct slab_device *d)
@@ -20,34 +22,51 @@ void
 homeless_submitted(struct piece *p)
 {
 	/* From here on, not from its turn: each of many writes of a page would wait anew. */
-	p->wait_until_ns = device_now(p->dev) + patience_ns(p->dev);
+	p->wait_until_ns = device_now(p->dev) + 2 * patience_ns(p->dev);
+}
+
+static void
+wait_on(struct piece *p)
+{
+	struct slab_device *d = p->dev;
+
+	list_add_tail(&d->homeless, &p->wait_node);
+	/* Not from each write on: what does not fit the buffers would wait for all before it. */
+	if (d->homeless_since_ns == NOBODY_WAITED)
+		d->homeless_since_ns = device_now(d);
+}
+
+void
+homeless_init(struct slab_device *d)
+{
+	list_init(&d->homeless);
+	d->homeless_since_ns = NOBODY_WAITED;
 }
 
 void
 homeless_add(struct piece *p)
 {
-	struct slab_device *d = p->dev;
-
-	list_add_tail(&d->homeless, &p->wait_node);
-	if (!d->homeless_timer.is_armed)
-		core_timer_arm(&d->homeless_timer, LOOK_NS);
+	wait_on(p);
+	if (!p->dev->homeless_timer.is_armed)
+		core_timer_arm(&p->dev->homeless_timer, LOOK_NS);
 }
 
 void
 homeless_look(struct slab_device *d)
 {
+	d->homeless_since_ns = NOBODY_WAITED;
 	if (!list_is_empty(&d->homeless))
 		core_timer_arm(&d->homeless_timer, 0);
 }
 
-/* A daemon that is asked right now has as long again to answer. */
 static bool
 is_overdue(const struct piece *p, uint64_t now_ns)
 {
 	const struct slab_device *d = p->dev;
-	const bool is_asked = d->arena.slabs[piece_slab(p)].state == SLAB_STATE_MAPPING;
+	const bool is_unasked = d->arena.slabs[piece_slab(p)].state == SLAB_STATE_UNMAPPED;
 
-	return now_ns >= p->wait_until_ns + (is_asked ? patience_ns(d) : 0);
+	return now_ns >= p->wait_until_ns || (is_unasked && d->homeless_since_ns != NOBODY_WAITED &&
+					      now_ns >= d->homeless_since_ns + patience_ns(d));
 }
 
 static void
@@ -63,11 +82,11 @@ look_at(struct piece *p, uint64_t now_ns)
 	}
 	/* How long a slab may be on its way back is its daemon's deadline's matter. */
 	if (d->arena.slabs[slab].state == SLAB_STATE_EVICTING)
-		p->wait_until_ns = now_ns + patience_ns(d);
+		p->wait_until_ns = now_ns + 2 * patience_ns(d);
 	if (d->is_stopping || is_overdue(p, now_ns))
 		write_give_up(p, -ENOSPC);
 	else
-		list_add_tail(&d->homeless, &p->wait_node);
+		wait_on(p);
 }
 
 uint64_t

@@ -99,6 +99,7 @@ placed(struct slab_device *d, uint32_t slab, struct remote *r, const struct ctl_
 	m->step = MIGRATE_COPY;
 	d->is_evict_due = true;
 	slab_migrating(d, m, &home);
+	homeless_look(d);
 	d->stats.maps_total++;
 	d->stats.migrations_begun++;
 	return true;

@@ -126,6 +126,7 @@ unmap_without_backup(struct slab_device *d, uint32_t slab)
 	d->stats.pages_degraded -= s->pages_degraded;
 	s->pages_degraded = 0;
 	s->state = SLAB_STATE_UNMAPPED;
+	homeless_look(d);
 }
 
 void
@@ -203,6 +204,7 @@ slab_release(struct slab_device *d, uint32_t slab)
 
 	assert(s->state == SLAB_STATE_EVICTING && d->runs[slab].pages_remote == 0);
 	s->state = SLAB_STATE_UNMAPPED;
+	homeless_look(d);
 	d->stats.slabs_mapped--;
 	d->remotes[s->daemon].slabs_mapped--;
 }

@@ -94,6 +94,14 @@ oracle_copies_of(struct sim_device_host *dh, uint32_t page)
 		check_backup(dh, page);
 }
 
+static void
+see_map(struct sim_device_host *dh, uint64_t maps_total)
+{
+	dh->seen_maps = maps_total;
+	dh->mapped_ns = sim_now(dh->host.sim);
+	dh->is_patience_spent = false;
+}
+
 void
 oracle_device_started(struct sim_device_host *dh)
 {
@@ -105,7 +113,7 @@ oracle_device_started(struct sim_device_host *dh)
 	memset(dh->seen_state, 0, sizeof(dh->seen_state));
 	memset(dh->seen_daemon, 0, sizeof(dh->seen_daemon));
 	dh->seen_evictions = 0;
-	dh->seen_maps = 0;
+	see_map(dh, 0);
 	memset(dh->down_ns, 0, sizeof(dh->down_ns));
 	oracle_all_copies(dh);
 }
@@ -176,7 +184,8 @@ check_slabs(struct sim_device_host *dh)
 		dh->seen_generation[i] = s->generation;
 	}
 	dh->seen_evictions = d->stats.evictions;
-	dh->seen_maps = d->stats.maps_total;
+	if (dh->seen_maps != d->stats.maps_total)
+		see_map(dh, d->stats.maps_total);
 }
 
 void

@@ -97,20 +97,47 @@ has_disk_trouble(const struct sim_request *r)
 	return false;
 }
 
+/* No slab was mapped for so long though a write waited, @r or one that came before. */
+static bool
+is_patience_spent(const struct sim_request *r, uint64_t least_ns)
+{
+	struct sim_device_host *dh = r->device;
+	const uint64_t now_ns = sim_now(dh->host.sim);
+
+	if (now_ns - dh->mapped_ns < least_ns)
+		return false;
+	for (struct list *node = dh->requests.next; node != &dh->requests; node = node->next) {
+		const struct sim_request *o = container_of(node, struct sim_request, node);
+
+		dh->is_patience_spent |= o->io->kind == BACKEND_WRITE &&
+					 now_ns - o->submitted_ns >= least_ns &&
+					 (!o->is_done || o->status == -ENOSPC);
+	}
+	return dh->is_patience_spent;
+}
+
+static bool
+has_waited_in_vain(const struct sim_request *r)
+{
+	const struct sim *sim = r->device->host.sim;
+	const uint64_t least_ns = MAP_ANSWER_TIMEOUTS * sim->plan.op_timeout_ns;
+
+	return is_patience_spent(r, least_ns) || sim_now(sim) - r->submitted_ns >= 2 * least_ns;
+}
+
 /* Where there is no backup: a page of a daemon that is lost, or no daemon for a page. */
 static bool
 is_without_copy(const struct sim_request *r)
 {
 	const struct backend_io *io = r->io;
 	struct sim *sim = r->device->host.sim;
-	const uint64_t least_ns = MAP_ANSWER_TIMEOUTS * sim->plan.op_timeout_ns;
 	bool may_be_lost = false;
 
 	if (!sim->plan.has_no_backup)
 		return false;
 	if (io->kind == BACKEND_WRITE && r->status == -ENOSPC) {
 		sim->sights[SIGHT_NO_HOME]++;
-		return sim_now(sim) - r->submitted_ns >= least_ns;
+		return has_waited_in_vain(r);
 	}
 	for (uint64_t at = io->offset_bytes; at < io->offset_bytes + io->length_bytes;
 	     at = (at / PAGE_BYTES + 1) * PAGE_BYTES)

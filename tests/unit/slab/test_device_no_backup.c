@@ -166,6 +166,98 @@ write__a_daemon_that_comes_in_time_takes_it(void **state)
 }
 
 static void
+assert_waits_in_vain(struct world *w, uint64_t offset_bytes)
+{
+	struct world_io *wio = dw_start(w, BACKEND_WRITE, 0, offset_bytes);
+
+	world_run(w, 7 * NSEC_PER_SEC);
+	assert_false(wio->is_done);
+	world_run(w, 2 * NSEC_PER_SEC);
+	assert_int_equal(wio->status, -ENOSPC);
+	world_put(wio);
+}
+
+static void
+assert_fails_soon(struct world *w, uint64_t offset_bytes)
+{
+	struct world_io *wio = dw_start(w, BACKEND_WRITE, 0, offset_bytes);
+
+	world_run(w, 20 * NSEC_PER_MSEC);
+	assert_int_equal(wio->status, -ENOSPC);
+	world_put(wio);
+}
+
+/* Seed 7091222: what did not fit the buffers waited for all that came before it. */
+static void
+write__after_one_that_waited_in_vain_fails_soon(void **state)
+{
+	struct world *w = world_bare(1, 1, 0);
+
+	(void)state;
+	dw_lose(w, 0);
+	assert_waits_in_vain(w, P);
+	assert_fails_soon(w, Q);
+	world_pass(w, 60 * NSEC_PER_SEC);
+	assert_fails_soon(w, P);
+	fake_daemon_set_up(world_daemon(w, 0), true);
+	world_run(w, 2 * NSEC_PER_SEC);
+	assert_int_equal(dw_write(w, P), 0);
+	world_allow_read_errors(w);
+	dw_lose(w, 0);
+	assert_waits_in_vain(w, P); /* anew */
+	world_free(w);
+}
+
+/* It is asked for nobody else's patience. */
+static void
+write__a_daemon_is_asked_for_waits_for_the_answer(void **state)
+{
+	struct world *w = world_bare(1, 1, 0);
+	struct world_io *wio;
+
+	(void)state;
+	dw_lose(w, 0);
+	assert_waits_in_vain(w, P);
+	world_daemon(w, 0)->lie = LIE_MAP_MUTE;
+	fake_daemon_set_up(world_daemon(w, 0), true);
+	world_run(w, 2 * NSEC_PER_SEC);
+	wio = dw_start(w, BACKEND_WRITE, 0, P);
+	world_run(w, 3 * NSEC_PER_SEC);
+	assert_int_equal(dw_slab_state(w, 0), SLAB_STATE_MAPPING);
+	assert_false(wio->is_done);
+	world_run(w, 14 * NSEC_PER_SEC);
+	assert_int_equal(wio->status, -ENOSPC);
+	world_put(wio);
+	world_free(w);
+}
+
+/* That all are full is no reason to give a slab up whose daemon was there a moment ago. */
+static void
+write__of_a_slab_that_is_lost_waits_though_others_have_failed(void **state)
+{
+	struct world *w = world_bare(2, 1, 0);
+	struct world_io *wio;
+
+	(void)state;
+	world_allow_read_errors(w);
+	assert_int_equal(dw_write(w, P), 0);
+	world_daemon(w, 0)->is_full = true;
+	assert_waits_in_vain(w, MIB);
+	assert_fails_soon(w, MIB);
+	dw_lose(w, 0);
+	wio = dw_start(w, BACKEND_WRITE, 0, P);
+	world_run(w, 3 * NSEC_PER_SEC);
+	assert_false(wio->is_done);
+	world_daemon(w, 0)->is_full = false;
+	fake_daemon_set_up(world_daemon(w, 0), true);
+	world_run(w, 2 * NSEC_PER_SEC);
+	assert_int_equal(wio->status, 0);
+	world_put(wio);
+	assert_int_equal(dw_write(w, MIB), 0);
+	world_free(w);
+}
+
+static void
 daemon_lost__eio_until_rewritten_and_the_slab_maps_at_once(void **state)
 {
 	struct world *w = world_bare(1, 1, 0);
@@ -267,10 +359,7 @@ daemon_lost__under_a_write_and_nobody_else_lends(void **state)
 	world_put(wio);
 	assert_int_equal(world_stats(w).pages_lost, 1);
 	assert_int_equal(dw_read(w, P), -EIO);
-	wio = dw_start(w, BACKEND_WRITE, 0, P); /* once more: it was lost, and stays so */
-	world_run(w, 9 * NSEC_PER_SEC);
-	assert_int_equal(wio->status, -ENOSPC);
-	world_put(wio);
+	assert_fails_soon(w, P); /* once more: it was lost, and stays so */
 	assert_int_equal(dw_read(w, P), -EIO);
 	assert_calm(w);
 	world_free(w);
@@ -429,6 +518,9 @@ main(void)
 		cmocka_unit_test(write__nobody_lends_fails_in_bounded_time),
 		cmocka_unit_test(write__after_a_long_pause_waits_as_long),
 		cmocka_unit_test(write__a_daemon_that_comes_in_time_takes_it),
+		cmocka_unit_test(write__after_one_that_waited_in_vain_fails_soon),
+		cmocka_unit_test(write__a_daemon_is_asked_for_waits_for_the_answer),
+		cmocka_unit_test(write__of_a_slab_that_is_lost_waits_though_others_have_failed),
 		cmocka_unit_test(daemon_lost__eio_until_rewritten_and_the_slab_maps_at_once),
 		cmocka_unit_test(daemon_lost__under_a_write_it_goes_to_another),
 		cmocka_unit_test(daemon_lost__under_a_read),
