@@ -79,8 +79,8 @@ struct sim_device_host {
 	uint32_t seen_old_generation[SIM_SLABS_MAX]; /* as seen_old */
 	uint64_t seen_evictions;
 	uint64_t seen_maps;
-	uint64_t mapped_ns;	/* when that changed; at first, the start */
-	bool is_patience_spent; /* a write has waited for a daemon in vain since then */
+	uint64_t mapped_ns;	  /* when that changed; at first, the start */
+	uint64_t waited_since_ns; /* the first write after that which may have had no home */
 	uint64_t mapping_since_ns[SIM_SLABS_MAX];
 	uint32_t healed_generation[SIM_SLABS_MAX]; /* when all faults had ended */
 	uint16_t n_buffer_users[SIM_BUFFER_PAGES];

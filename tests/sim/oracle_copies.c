@@ -99,7 +99,7 @@ see_map(struct sim_device_host *dh, uint64_t maps_total)
 {
 	dh->seen_maps = maps_total;
 	dh->mapped_ns = sim_now(dh->host.sim);
-	dh->is_patience_spent = false;
+	dh->waited_since_ns = UINT64_MAX;
 }
 
 void

@@ -102,18 +102,17 @@ static bool
 is_patience_spent(const struct sim_request *r, uint64_t least_ns)
 {
 	struct sim_device_host *dh = r->device;
-	const uint64_t now_ns = sim_now(dh->host.sim);
 
-	if (now_ns - dh->mapped_ns < least_ns)
-		return false;
 	for (struct list *node = dh->requests.next; node != &dh->requests; node = node->next) {
 		const struct sim_request *o = container_of(node, struct sim_request, node);
+		const uint64_t from_ns =
+			o->submitted_ns > dh->mapped_ns ? o->submitted_ns : dh->mapped_ns;
 
-		dh->is_patience_spent |= o->io->kind == BACKEND_WRITE &&
-					 now_ns - o->submitted_ns >= least_ns &&
-					 (!o->is_done || o->status == -ENOSPC);
+		if (o->io->kind == BACKEND_WRITE && (!o->is_done || o->status == -ENOSPC) &&
+		    from_ns < dh->waited_since_ns)
+			dh->waited_since_ns = from_ns;
 	}
-	return dh->is_patience_spent;
+	return sim_now(dh->host.sim) - dh->waited_since_ns >= least_ns;
 }
 
 static bool
