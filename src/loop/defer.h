@@ -7,10 +7,11 @@
  * Cores run in a prepare watcher of priority LOOP_PRI_RUN: they hand out
  * completions that became due without I/O.  Whatever batches (socket writes,
  * doorbells, io_uring submission) does so in a prepare watcher of priority
- * LOOP_PRI_FLUSH, so it sees everything that the turn produced; disks come last
+ * LOOP_PRI_FLUSH, so it sees everything that the turn produced; disks come after it
  * (LOOP_PRI_DISK): submitting to them takes time that a peer could already work
  * in.  A flush that has to report something must not call back from there: it
- * uses a defer.
+ * uses a defer.  What is about the poll itself (spin.h, realtime.h) comes last
+ * (LOOP_PRI_POLL), and first after it, with EV_MAXPRI.
  */
 #ifndef LOOP_DEFER_H
 #define LOOP_DEFER_H
@@ -18,8 +19,11 @@
 #include <ev.h>
 
 #define LOOP_PRI_RUN 2 /* EV_MAXPRI */
-#define LOOP_PRI_FLUSH (-1)
-#define LOOP_PRI_DISK (-2) /* EV_MINPRI */
+#define LOOP_PRI_FLUSH 0
+#define LOOP_PRI_DISK (-1)
+#define LOOP_PRI_POLL (-2) /* EV_MINPRI */
+/* Of a check watcher: after the turn's descriptors and timers. */
+#define LOOP_PRI_LATE (-1)
 
 struct defer {
 	ev_check check;

@@ -12,6 +12,7 @@
 #include "common/list.h"
 #include "common/page.h"
 #include "loop/clock.h"
+#include "loop/defer.h"
 
 static void
 idle_cb(struct ev_loop *loop, ev_idle *w, int revents)
@@ -85,7 +86,7 @@ spin_start(struct spin *s, struct ev_loop *loop, uint32_t limit_us)
 	ev_set_priority(&s->idle, EV_MINPRI);
 	/* They watch, and keep nothing running. */
 	ev_prepare_init(&s->prepare, prepare_cb);
-	ev_set_priority(&s->prepare, EV_MINPRI);
+	ev_set_priority(&s->prepare, LOOP_PRI_POLL);
 	ev_prepare_start(loop, &s->prepare);
 	ev_unref(loop);
 	ev_check_init(&s->check, check_cb);

@@ -7,6 +7,7 @@
 
 #include "common/page.h"
 #include "loop/clock.h"
+#include "loop/defer.h"
 #include "loop/spin.h"
 
 /* Above every ordinary task, below what guards the machine itself. */
@@ -72,38 +73,64 @@ realtime_wants(struct realtime *r, uint64_t free_bytes, uint64_t now_ns)
 	return now_ns - r->plenty_ns < PLENTY_NS;
 }
 
-static void
-check_cb(struct ev_loop *loop, ev_check *w, int events)
+/* Whether it is a real-time task from now on, while it works. */
+static bool
+look(struct realtime *r)
 {
-	struct realtime *r = w->data;
 	const uint64_t now_ns = clock_now_ns();
 	struct sysinfo info;
 	bool wants;
 
-	(void)loop;
-	(void)events;
 	if (now_ns - r->checked_ns < CHECK_NS || sysinfo(&info) < 0)
-		return;
+		return r->is_on;
 	r->checked_ns = now_ns;
 	wants = realtime_wants(r, (uint64_t)info.freeram * info.mem_unit, now_ns);
-	if (wants == r->is_on || set_policy(wants) < 0)
+	if (wants != r->is_on)
+		r->plenty_ns = 0;
+	return wants;
+}
+
+static void
+check_cb(struct ev_loop *loop, ev_check *w, int events)
+{
+	struct realtime *r = w->data;
+	const bool wants = look(r);
+
+	(void)loop;
+	(void)events;
+	if ((wants && set_policy(true) < 0) || wants == r->is_on)
 		return;
 	r->is_on = wants;
-	r->plenty_ns = 0;
 	r->switches_total++;
 	/* It would poll instead of others that have work to do. */
 	spin_hold(r->spin, wants);
+}
+
+static void
+prepare_cb(struct ev_loop *loop, ev_prepare *w, int events)
+{
+	const struct realtime *r = w->data;
+
+	(void)loop;
+	(void)events;
+	if (r->is_on)
+		(void)set_policy(false);
 }
 
 void
 realtime_start(struct realtime *r, struct ev_loop *loop, uint64_t low_bytes, struct spin *spin)
 {
 	*r = (struct realtime){.loop = loop, .low_bytes = low_bytes, .spin = spin};
+	/* They watch, and keep nothing running. */
+	ev_prepare_init(&r->prepare, prepare_cb);
+	ev_set_priority(&r->prepare, LOOP_PRI_POLL);
+	r->prepare.data = r;
+	ev_prepare_start(loop, &r->prepare);
+	ev_unref(loop);
 	ev_check_init(&r->check, check_cb);
 	ev_set_priority(&r->check, EV_MAXPRI);
 	r->check.data = r;
 	ev_check_start(loop, &r->check);
-	/* It watches, and keeps nothing running. */
 	ev_unref(loop);
 }
 
@@ -112,6 +139,8 @@ realtime_stop(struct realtime *r)
 {
 	if (!ev_is_active(&r->check))
 		return;
+	ev_ref(r->loop);
+	ev_prepare_stop(r->loop, &r->prepare);
 	ev_ref(r->loop);
 	ev_check_stop(r->loop, &r->check);
 }

@@ -3,13 +3,14 @@
  * realtime.h - real-time priority (SCHED_FIFO) while memory is short.
  *
  * The kernel lets a real-time task allocate below the watermark where all others
- * wait for memory to be swapped out, the server's own replies among them.  It has a
- * price when memory is not short: such a task wakes up where it ran last and stops
- * what runs there, most often the one that was about to send the next request.
+ * wait for memory to be swapped out, the server's own replies among them.  But when such a
+ * task wakes up it does so where it ran last and stops what runs there, most often the
+ * one that was about to send the next request: each request costs two task switches of its own.
  *
- * So free memory is looked at after each poll, at most once a millisecond: below
- * @low_bytes the loop thread is made real-time before it handles anything; above
- * twice that for a second, ordinary again.
+ * So the loop thread is real-time from after the poll, before it handles anything, to
+ * before the next one, and waits and wakes up as an ordinary task: the poll allocates nothing.
+ * And only while memory is short: free memory is looked at after each poll, at most once a
+ * millisecond, and is short from below @low_bytes on until it was above twice that for a second.
  */
 #ifndef PROGRAMS_REALTIME_H
 #define PROGRAMS_REALTIME_H
@@ -23,18 +24,19 @@ struct spin;
 
 struct realtime {
 	ev_check check;
+	ev_prepare prepare;
 	struct ev_loop *loop;
 	struct spin *spin;
 	uint64_t low_bytes;
 	uint64_t checked_ns;
 	uint64_t plenty_ns; /* since when there is more than enough; 0: there is not */
-	bool is_on;
+	bool is_on;	    /* memory is short; real-time, but for the poll */
 	uint64_t switches_total;
 };
 
 /* Whether a thread may become real-time: 0, or a negative errno.  It is ordinary afterwards. */
 int realtime_try(void);
-/* From now on, for good. */
+/* From now on, for good, the poll too. */
 int realtime_enter(void);
 /* Whether the calling thread is. */
 bool realtime_is_entered(void);
@@ -49,8 +51,8 @@ uint64_t realtime_low_bytes(uint64_t min_free_kib);
 bool realtime_wants(struct realtime *r, uint64_t free_bytes, uint64_t now_ns);
 
 /*
- * Looks after the priority of the thread that runs @loop, until realtime_stop().  While it
- * is real-time, @spin is held.
+ * Looks after the priority of the thread that runs @loop, until realtime_stop().  While
+ * memory is short, @spin is held.
  */
 void realtime_start(struct realtime *r, struct ev_loop *loop, uint64_t low_bytes,
 		    struct spin *spin);

@@ -138,7 +138,7 @@ start_watchers(struct shm_tp *shm)
 	ev_unref(shm->loop);
 	/* After the descriptors of the same turn, whose callbacks post. */
 	ev_check_init(&shm->copy, copy_cb);
-	ev_set_priority(&shm->copy, LOOP_PRI_FLUSH);
+	ev_set_priority(&shm->copy, LOOP_PRI_LATE);
 	ev_check_start(shm->loop, &shm->copy);
 	ev_unref(shm->loop);
 	ev_idle_init(&shm->awake, awake_cb);

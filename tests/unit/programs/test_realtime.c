@@ -1,13 +1,20 @@
 /* SPDX-License-Identifier: MIT */
-/* When the server is a real-time task: at once when memory is short, not longer than that. */
+/* When the server is a real-time task: as soon as memory is short, not longer than that, and
+ * only while it works. */
+#include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "common/page.h"
+#include "loop/defer.h"
+#include "loop/spin.h"
 #include "programs/realtime.h"
 
 #define LOW (UINT64_C(100) << 20)
@@ -62,6 +69,117 @@ wants__until_there_was_plenty_for_a_second(void **state)
 	assert_false(look(&r, LOW, 13 * S));
 }
 
+/* A loop that a thread wakes, and what it was when its watchers ran. */
+struct turns {
+	struct ev_loop *loop;
+	ev_async wake;
+	ev_prepare submit; /* as the disk's */
+	pthread_t thread;
+	pid_t loop_tid;
+	int worked_as;
+	int submitted_as;
+	int waited_as;
+};
+
+static void
+work_cb(struct ev_loop *loop, ev_async *w, int events)
+{
+	struct turns *t = w->data;
+
+	(void)loop;
+	(void)events;
+	t->worked_as = sched_getscheduler(0);
+	ev_prepare_start(loop, &t->submit);
+}
+
+static void
+submit_cb(struct ev_loop *loop, ev_prepare *w, int events)
+{
+	struct turns *t = w->data;
+
+	(void)events;
+	t->submitted_as = sched_getscheduler(0);
+	ev_prepare_stop(loop, w);
+	ev_break(loop, EVBREAK_ALL);
+}
+
+static bool
+sleeps(pid_t tid)
+{
+	char path[64], state = '?';
+	FILE *f;
+
+	(void)snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
+	f = fopen(path, "re");
+	assert_non_null(f);
+	assert_int_equal(fscanf(f, "%*d (%*[^)]) %c", &state), 1);
+	(void)fclose(f);
+	return state == 'S';
+}
+
+static void *
+wake(void *arg)
+{
+	const struct sched_param ordinary = {0};
+	struct turns *t = arg;
+
+	/* It is what its maker was: on a machine of one processor the loop would wait for it. */
+	(void)sched_setscheduler(0, SCHED_OTHER, &ordinary);
+	while (!sleeps(t->loop_tid))
+		(void)sched_yield();
+	t->waited_as = sched_getscheduler(t->loop_tid);
+	ev_async_send(t->loop, &t->wake);
+	return NULL;
+}
+
+static struct turns
+turns_with(uint64_t low_bytes)
+{
+	struct turns t = {.loop = ev_loop_new(EVFLAG_AUTO), .loop_tid = gettid()};
+	struct spin spin = {0};
+	struct realtime r;
+
+	realtime_start(&r, t.loop, low_bytes, &spin);
+	/* A first turn looks at the memory. */
+	ev_run(t.loop, EVRUN_NOWAIT);
+	assert_int_equal(r.is_on, low_bytes > 0);
+	assert_int_equal(spin.is_held, r.is_on);
+	ev_prepare_init(&t.submit, submit_cb);
+	ev_set_priority(&t.submit, LOOP_PRI_DISK);
+	t.submit.data = &t;
+	ev_async_init(&t.wake, work_cb);
+	t.wake.data = &t;
+	ev_async_start(t.loop, &t.wake);
+	assert_int_equal(pthread_create(&t.thread, NULL, wake, &t), 0);
+	ev_run(t.loop, 0);
+	assert_int_equal(pthread_join(t.thread, NULL), 0);
+	realtime_stop(&r);
+	ev_async_stop(t.loop, &t.wake);
+	ev_loop_destroy(t.loop);
+	(void)realtime_try(); /* ordinary again */
+	return t;
+}
+
+static void
+turn__works_as_a_real_time_task_and_waits_as_an_ordinary_one(void **state)
+{
+	struct turns t;
+
+	(void)state;
+	if (realtime_try() < 0) {
+		print_message("this process may not be real-time: it needs CAP_SYS_NICE\n");
+		skip();
+	}
+	t = turns_with(UINT64_MAX);
+	assert_int_equal(t.waited_as, SCHED_OTHER);
+	assert_int_equal(t.worked_as, SCHED_FIFO);
+	assert_int_equal(t.submitted_as, SCHED_FIFO);
+	t = turns_with(0); /* there is always enough */
+	assert_int_equal(t.waited_as, SCHED_OTHER);
+	assert_int_equal(t.worked_as, SCHED_OTHER);
+	assert_int_equal(t.submitted_as, SCHED_OTHER);
+}
+
 int
 main(void)
 {
@@ -69,6 +187,7 @@ main(void)
 		cmocka_unit_test(low__covers_a_boosted_watermark),
 		cmocka_unit_test(wants__at_once_when_memory_is_short),
 		cmocka_unit_test(wants__until_there_was_plenty_for_a_second),
+		cmocka_unit_test(turn__works_as_a_real_time_task_and_waits_as_an_ordinary_one),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
