@@ -379,7 +379,7 @@ def test_malformed_packets(t):
             s.send(first)
             while s.recv(1024):
                 pass
-    assert "peer speaks shm version 2, not 1" in daemon.process.log()
+    harness.wait_for(lambda: "peer speaks shm version 2, not 1" in daemon.process.log(), "it is said")
 
 
 def test_descriptors_that_nobody_asked_for(t):

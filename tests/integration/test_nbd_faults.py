@@ -207,7 +207,7 @@ def test_read_error_of_a_streamed_read(t):
         c.send_request(READ, 0, 16 * MIB)
         assert c.simple_reply()[0] == 0
         assert len(c.expect_close()) < 16 * MIB
-    assert "failed after its reply began" in server.process.log()
+    harness.wait_for(lambda: "failed after its reply began" in server.process.log(), "it is said")
     assert server.stats()["lent"] == 0
 
 
