@@ -3,6 +3,7 @@
 """Two guests: the kernel's block devices under fio, swap, and an application with too little memory.
 
 usage: bench/vm/main.py [--build DIR] [--quick] [--only fio,swap,swap-machine,app] [--kernel 6.1|6.12] [--json FILE]
+                        [--limits 'KEY = VALUE']
 
 Tables go to stdout, what is being done to stderr.  Guests are emulated where KVM does not work: then only
 ratios within one run say something.  docs/benchmarks.md says what is measured.
@@ -34,6 +35,7 @@ def parse_arguments():
     parser.add_argument("--quick", action="store_true", help="one run of each, for a first look: 2 minutes")
     parser.add_argument("--only", help=f"parts, of {', '.join(PARTS)}, with commas")
     parser.add_argument("--kernel", choices=guestvm.SERIES, default=guestvm.SERIES[0], help="of the guests")
+    parser.add_argument("--limits", default="", metavar="'KEY = VALUE'", help="one more of slabswap-nbd's [limits]")
     parser.add_argument("--json", metavar="FILE", help="write every number there too")
     arguments = parser.parse_args()
     arguments.parts = (arguments.only.split(",") if arguments.only else
@@ -50,9 +52,9 @@ def measure(arguments):
     kernel = guestvm.Kernel(arguments.kernel)
     result = {"date": f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC",
               "machine": machine(), "accelerator": qemu.accel(kernel).partition(",")[0],
-              "kernel": kernel.version, "quick": arguments.quick, "goals": []}
+              "kernel": kernel.version, "quick": arguments.quick, "limits": arguments.limits, "goals": []}
     with guestvm.Run(kernel, visible=[build]) as run:
-        lab = vm_lab.Lab(run, build, arguments.quick)
+        lab = vm_lab.Lab(run, build, arguments.quick, arguments.limits)
         for name in arguments.parts:
             start = time.monotonic()
             do, part = PARTS[name]

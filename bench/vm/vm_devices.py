@@ -53,7 +53,7 @@ class SlabswapServer:
             self.daemon = deploy.Daemon(lab.donor, lab.build, 2 * mib, SLAB_MIB)
             self.daemon.start()
         server = deploy.Server(lab.client, lab.build, mib, self._backup, self.daemon.portal,
-                               slab_mib=SLAB_MIB, device=self._device)
+                               slab_mib=SLAB_MIB, device=self._device, limits=lab.limits)
         server.start()
         server.wait_up()
         self.server = server

@@ -26,10 +26,12 @@ class Unavailable(Exception):
 class Lab:
     """A donor and a client on one link. Parts leave them as they found them, or shut() them."""
 
-    def __init__(self, run, build, is_quick):
+    def __init__(self, run, build, is_quick, limits=""):
+        """@limits: more of slabswap-nbd's [limits]."""
         self.run = run
         self.build = build
         self.is_quick = is_quick
+        self.limits = limits
         self.donor = self.client = self._booted = None
         self._link = run.link()
 

@@ -9,7 +9,7 @@ from vm_lab import (CLIENT_MIB, DISKS_MIB, FAILURES, Unavailable, deploy, goal, 
 # Real programs' pages compress to about a third; with pages that do not, zram has no chance at all.
 UNIQUE_PERCENT = 25
 THREADS = 8
-DEADLINE_SECONDS = 45  # and four times that in emulation
+DEADLINE_SECONDS = 75  # and four times that in emulation
 OURS = "slabswap"
 NBD = "nbd-client over TCP to nbdkit"
 GROUP = "/sys/fs/cgroup/swappable"

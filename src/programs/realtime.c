@@ -12,8 +12,11 @@
 
 /* Above every ordinary task, below what guards the machine itself. */
 #define REALTIME_PRIORITY 2
-/* Between two looks.  Memory does not vanish faster: at 10 GiB/s it is 10 MiB. */
-#define CHECK_NS NSEC_PER_MSEC
+/* Memory does not vanish faster than 10 GiB/s: a look, which is a system call, is not needed in
+ * each turn where there is plenty. */
+#define VANISHING_BYTES_PER_MS (UINT64_C(10) << 20)
+#define LOOK_NS_MIN NSEC_PER_MSEC
+#define LOOK_NS_MAX (100 * NSEC_PER_MSEC)
 #define PLENTY_NS NSEC_PER_SEC
 /* A boosted min watermark is 3.25 times min_free_kbytes at the most (boost: 150 % of high,
  * which is 1.5 times min); twice that and the time between two looks. */
@@ -73,20 +76,35 @@ realtime_wants(struct realtime *r, uint64_t free_bytes, uint64_t now_ns)
 	return now_ns - r->plenty_ns < PLENTY_NS;
 }
 
+uint64_t
+realtime_calm_ns(const struct realtime *r, uint64_t free_bytes)
+{
+	const uint64_t above_ms = free_bytes > r->low_bytes
+					  ? (free_bytes - r->low_bytes) / VANISHING_BYTES_PER_MS
+					  : 0;
+	const uint64_t ns = above_ms * NSEC_PER_MSEC;
+
+	if (ns < LOOK_NS_MIN)
+		return LOOK_NS_MIN;
+	return ns < LOOK_NS_MAX ? ns : LOOK_NS_MAX;
+}
+
 /* Whether it is a real-time task from now on, while it works. */
 static bool
 look(struct realtime *r)
 {
 	const uint64_t now_ns = clock_now_ns();
 	struct sysinfo info;
+	uint64_t free_bytes;
 	bool wants;
 
-	if (now_ns - r->checked_ns < CHECK_NS || sysinfo(&info) < 0)
+	if (now_ns < r->look_ns || sysinfo(&info) < 0)
 		return r->is_on;
-	r->checked_ns = now_ns;
-	wants = realtime_wants(r, (uint64_t)info.freeram * info.mem_unit, now_ns);
+	free_bytes = (uint64_t)info.freeram * info.mem_unit;
+	wants = realtime_wants(r, free_bytes, now_ns);
 	if (wants != r->is_on)
 		r->plenty_ns = 0;
+	r->look_ns = now_ns + realtime_calm_ns(r, free_bytes);
 	return wants;
 }
 

@@ -9,8 +9,9 @@
  *
  * So the loop thread is real-time from after the poll, before it handles anything, to
  * before the next one, and waits and wakes up as an ordinary task: the poll allocates nothing.
- * And only while memory is short: free memory is looked at after each poll, at most once a
- * millisecond, and is short from below @low_bytes on until it was above twice that for a second.
+ * And only while memory is short, which it is from below @low_bytes on until it was above twice
+ * that for a second.  It is looked at after a poll, and then not for as long as it takes to use up
+ * what is above @low_bytes at 10 GiB/s, but for a millisecond at least and a tenth of a second at most.
  */
 #ifndef PROGRAMS_REALTIME_H
 #define PROGRAMS_REALTIME_H
@@ -28,7 +29,7 @@ struct realtime {
 	struct ev_loop *loop;
 	struct spin *spin;
 	uint64_t low_bytes;
-	uint64_t checked_ns;
+	uint64_t look_ns;   /* the next look */
 	uint64_t plenty_ns; /* since when there is more than enough; 0: there is not */
 	bool is_on;	    /* memory is short; real-time, but for the poll */
 	uint64_t switches_total;
@@ -49,6 +50,8 @@ uint64_t realtime_low_bytes(uint64_t min_free_kib);
 
 /* What the loop thread should be, at @now_ns with @free_bytes; for realtime.c and its test. */
 bool realtime_wants(struct realtime *r, uint64_t free_bytes, uint64_t now_ns);
+/* How long it need not be looked at again after that; the same. */
+uint64_t realtime_calm_ns(const struct realtime *r, uint64_t free_bytes);
 
 /*
  * Looks after the priority of the thread that runs @loop, until realtime_stop().  While

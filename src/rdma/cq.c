@@ -131,16 +131,14 @@ readable_cb(struct ev_loop *loop, ev_io *w, int revents)
 {
 	struct vrb_cq *c = container_of(w, struct vrb_cq, io);
 	struct ibv_cq *which;
-	unsigned n_events = 0;
 	struct spin *spin = spin_of(loop);
 	void *context;
 
 	(void)revents;
-	/* At most one event per arming is queued: this ends. */
-	while (ibv_get_cq_event(c->channel, &which, &context) == 0)
-		n_events++;
-	if (n_events > 0)
-		ibv_ack_cq_events(c->cq, n_events);
+	/* One event per arming is queued, so another look would be a system call in vain; if there
+	 * was one, the descriptor stays readable. */
+	if (ibv_get_cq_event(c->channel, &which, &context) == 0)
+		ibv_ack_cq_events(c->cq, 1);
 
 	if (c->is_polled)
 		return;

@@ -69,6 +69,21 @@ wants__until_there_was_plenty_for_a_second(void **state)
 	assert_false(look(&r, LOW, 13 * S));
 }
 
+static void
+calm__is_what_there_is_above_low_at_10_gib_a_second(void **state)
+{
+	const struct realtime r = {.low_bytes = LOW};
+
+	(void)state;
+	assert_int_equal(realtime_calm_ns(&r, 0), NSEC_PER_MSEC);
+	assert_int_equal(realtime_calm_ns(&r, LOW), NSEC_PER_MSEC);
+	assert_int_equal(realtime_calm_ns(&r, LOW + (UINT64_C(10) << 20)), NSEC_PER_MSEC);
+	assert_int_equal(realtime_calm_ns(&r, LOW + (UINT64_C(500) << 20)), 50 * NSEC_PER_MSEC);
+	assert_int_equal(realtime_calm_ns(&r, LOW + (UINT64_C(1) << 40)), 100 * NSEC_PER_MSEC);
+	assert_int_equal(realtime_calm_ns(&(struct realtime){.low_bytes = UINT64_MAX}, UINT64_MAX),
+			 NSEC_PER_MSEC);
+}
+
 /* A loop that a thread wakes, and what it was when its watchers ran. */
 struct turns {
 	struct ev_loop *loop;
@@ -187,6 +202,7 @@ main(void)
 		cmocka_unit_test(low__covers_a_boosted_watermark),
 		cmocka_unit_test(wants__at_once_when_memory_is_short),
 		cmocka_unit_test(wants__until_there_was_plenty_for_a_second),
+		cmocka_unit_test(calm__is_what_there_is_above_low_at_10_gib_a_second),
 		cmocka_unit_test(turn__works_as_a_real_time_task_and_waits_as_an_ordinary_one),
 	};
 
