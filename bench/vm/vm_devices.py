@@ -121,6 +121,29 @@ class NbdTcp(Device):
         self._job.wait(30, check=False)
 
 
+class Floor(Device):
+    """A server of the client with nothing behind it (bench/floor): what the way through a program costs by itself."""
+
+    def __init__(self, name, node="nbd4"):
+        super().__init__(name)
+        self.path = f"/dev/{node}"
+        self._client = self._job = None
+
+    def start(self, lab, mib):
+        needs_programs(lab.client, "nbd-client")
+        self._client = lab.client
+        socket = "/run/floor.sock"
+        self._job = lab.client.spawn(f"exec {lab.build}/bench/floor/floor --socket {socket} --size {mib << 20}")
+        lab.client.wait_for(f"test -S {socket}")
+        self._client.run(f"nbd-client -unix {socket} {self.path} -b 4096")
+        self._client.wait_for(f"test $(blockdev --getsize64 {self.path}) -gt 0")
+
+    def stop(self):
+        self._client.run(f"nbd-client -d {self.path}")
+        self._job.kill("TERM")
+        self._job.wait(30, check=False)
+
+
 class NvmeRdma(Device):
     """The kernel's NVMe over RDMA to its target on the donor, which has a RAM disk."""
 

@@ -2,7 +2,7 @@
 """fio on the kernel's block devices: 4 KiB at random, ours over rxe beside nvme-rdma and nbd over TCP."""
 import json
 
-from vm_devices import NO_BACKUP, NbdTcp, NvmeRdma, Slabswap, SlabswapServer
+from vm_devices import NO_BACKUP, Floor, NbdTcp, NvmeRdma, Slabswap, SlabswapServer
 from vm_lab import FAILURES, Unavailable, goal, median, needs_programs, number, ratios, reason, rotated, say, table
 from vm_rxe import RxeAlone
 
@@ -17,6 +17,8 @@ JOBS = [("read depth 1", "randread", 1), ("read depth 16", "randread", 16),
         ("write depth 1", "randwrite", 1), ("write depth 16", "randwrite", 16)]
 PERCENTILES = {"p50_us": "50.000000", "p99_us": "99.000000", "p999_us": "99.900000"}
 OURS = "slabswap, no backup"
+# What a program between the kernel and the donor has to do at least: the two add up.
+FLOOR = "a server with nothing behind it"
 RXE = "RDMA alone (perftest)"
 PEERS = ("nvme-rdma to nvmet-rdma", "nbd-client over TCP to nbdkit")
 
@@ -43,7 +45,7 @@ def measure(lab):
 
 
 def all_devices(lab, plain, backed):
-    peers = [NvmeRdma(PEERS[0]), NbdTcp(PEERS[1], "nbd3"), RxeAlone(RXE)]
+    peers = [NvmeRdma(PEERS[0]), NbdTcp(PEERS[1], "nbd3"), Floor(FLOOR), RxeAlone(RXE)]
     if lab.is_quick:
         return [Slabswap(OURS, plain), *peers]
     return [Slabswap(OURS, plain), Slabswap(f"{OURS}, 4 connections", plain, node="nbd1", connections=4),
