@@ -133,9 +133,10 @@ def test_load_sees_a_lost_server(t):
 def bench_run(t, *options):
     harness.built("slabswap-nbd")
     path = t.path("out.json")
-    done = subprocess.run([sys.executable, os.path.join(harness.ROOT, "bench", "run"), "--host", "--build",
-                           harness.build_dir(), "--dir", t.dir, "--runs", "2", "--seconds", "0.05", "--size", "64M",
-                           "--json", path, *options], capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run([sys.executable, os.path.join(harness.ROOT, "bench", "run"), "--host",
+                           "--build", os.path.relpath(harness.build_dir()), "--dir", t.dir, "--runs", "2",
+                           "--seconds", "0.05", "--size", "64M", "--json", path, *options],
+                          capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, f"status {done.returncode}: {done.stderr[-2000:]}"
     with open(path, encoding="utf-8") as file:
         return done.stdout, next(iter(json.load(file)["parts"].values()))
