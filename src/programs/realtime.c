@@ -17,6 +17,8 @@
 #define VANISHING_BYTES_PER_MS (UINT64_C(10) << 20)
 #define LOOK_NS_MIN NSEC_PER_MSEC
 #define LOOK_NS_MAX (100 * NSEC_PER_MSEC)
+/* To become an ordinary one again is not urgent. */
+#define LOOK_NS_WHILE_ON (10 * NSEC_PER_MSEC)
 #define PLENTY_NS NSEC_PER_SEC
 /* A boosted min watermark is 3.25 times min_free_kbytes at the most (boost: 150 % of high,
  * which is 1.5 times min); twice that and the time between two looks. */
@@ -104,7 +106,7 @@ look(struct realtime *r)
 	wants = realtime_wants(r, free_bytes, now_ns);
 	if (wants != r->is_on)
 		r->plenty_ns = 0;
-	r->look_ns = now_ns + realtime_calm_ns(r, free_bytes);
+	r->look_ns = now_ns + (wants ? LOOK_NS_WHILE_ON : realtime_calm_ns(r, free_bytes));
 	return wants;
 }
 

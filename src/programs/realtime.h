@@ -11,7 +11,8 @@
  * before the next one, and waits and wakes up as an ordinary task: the poll allocates nothing.
  * And only while memory is short, which it is from below @low_bytes on until it was above twice
  * that for a second.  It is looked at after a poll, and then not for as long as it takes to use up
- * what is above @low_bytes at 10 GiB/s, but for a millisecond at least and a tenth of a second at most.
+ * what is above @low_bytes at 10 GiB/s, but for a millisecond at least and a tenth of a second at most;
+ * while it is short, for ten milliseconds.
  */
 #ifndef PROGRAMS_REALTIME_H
 #define PROGRAMS_REALTIME_H
@@ -50,7 +51,7 @@ uint64_t realtime_low_bytes(uint64_t min_free_kib);
 
 /* What the loop thread should be, at @now_ns with @free_bytes; for realtime.c and its test. */
 bool realtime_wants(struct realtime *r, uint64_t free_bytes, uint64_t now_ns);
-/* How long it need not be looked at again after that; the same. */
+/* How long it need not be looked at again while it is not short; the same. */
 uint64_t realtime_calm_ns(const struct realtime *r, uint64_t free_bytes);
 
 /*
