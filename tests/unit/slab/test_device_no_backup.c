@@ -208,7 +208,7 @@ write__after_one_that_waited_in_vain_fails_soon(void **state)
 	world_free(w);
 }
 
-/* It is asked for nobody else's patience. */
+/* The device's patience is spent; the answer may still come. */
 static void
 write__a_daemon_is_asked_for_waits_for_the_answer(void **state)
 {
