@@ -98,8 +98,8 @@ class Slabswap(Device):
         return self._share.server.status()
 
 
-class NbdTcp(Device):
-    """nbd-client over TCP to nbdkit's memory on the donor."""
+class NbdClient(Device):
+    """The kernel's nbd on a server that launch() starts."""
 
     def __init__(self, name, node="nbd0", options=""):
         super().__init__(name)
@@ -107,41 +107,41 @@ class NbdTcp(Device):
         self._options = options
         self._client = self._job = None
 
-    def start(self, lab, mib):
-        needs_programs(lab.donor, "nbdkit", "nbd-client")
-        self._client = lab.client
-        self._job = lab.donor.spawn(f"exec nbdkit -f -p {NBDKIT_PORT} memory {mib}M")
-        lab.donor.wait_for(f"ss -ltn | grep -q :{NBDKIT_PORT}")
-        self._client.run(f"nbd-client {lab.donor.address} {NBDKIT_PORT} {self.path} -b 4096 {self._options}")
-        self._client.wait_for(f"test $(blockdev --getsize64 {self.path}) -gt 0")
-
-    def stop(self):
-        self._client.run(f"nbd-client -d {self.path}")
-        self._job.kill("TERM")
-        self._job.wait(30, check=False)
-
-
-class Floor(Device):
-    """A server of the client with nothing behind it (bench/floor): what the way through a program costs by itself."""
-
-    def __init__(self, name, node="nbd4"):
-        super().__init__(name)
-        self.path = f"/dev/{node}"
-        self._client = self._job = None
+    def launch(self, lab, mib):
+        """(the server's job, what nbd-client is told to find it)"""
+        raise NotImplementedError
 
     def start(self, lab, mib):
         needs_programs(lab.client, "nbd-client")
         self._client = lab.client
-        socket = "/run/floor.sock"
-        self._job = lab.client.spawn(f"exec {lab.build}/bench/floor/floor --socket {socket} --size {mib << 20}")
-        lab.client.wait_for(f"test -S {socket}")
-        self._client.run(f"nbd-client -unix {socket} {self.path} -b 4096")
+        self._job, where = self.launch(lab, mib)
+        self._client.run(f"nbd-client {where} {self.path} -b 4096 {self._options}")
         self._client.wait_for(f"test $(blockdev --getsize64 {self.path}) -gt 0")
 
     def stop(self):
         self._client.run(f"nbd-client -d {self.path}")
         self._job.kill("TERM")
         self._job.wait(30, check=False)
+
+
+class NbdTcp(NbdClient):
+    """nbd-client over TCP to nbdkit's memory on the donor."""
+
+    def launch(self, lab, mib):
+        needs_programs(lab.donor, "nbdkit")
+        job = lab.donor.spawn(f"exec nbdkit -f -p {NBDKIT_PORT} memory {mib}M")
+        lab.donor.wait_for(f"ss -ltn | grep -q :{NBDKIT_PORT}")
+        return job, f"{lab.donor.address} {NBDKIT_PORT}"
+
+
+class Floor(NbdClient):
+    """A server of the client with nothing behind it (bench/floor): what the way through a program costs by itself."""
+
+    def launch(self, lab, mib):
+        socket = "/run/floor.sock"
+        job = lab.client.spawn(f"exec {lab.build}/bench/floor/floor --socket {socket} --size {mib << 20}")
+        lab.client.wait_for(f"test -S {socket}")
+        return job, f"-unix {socket}"
 
 
 class NvmeRdma(Device):

@@ -45,7 +45,7 @@ def measure(lab):
 
 
 def all_devices(lab, plain, backed):
-    peers = [NvmeRdma(PEERS[0]), NbdTcp(PEERS[1], "nbd3"), Floor(FLOOR), RxeAlone(RXE)]
+    peers = [NvmeRdma(PEERS[0]), NbdTcp(PEERS[1], "nbd3"), Floor(FLOOR, "nbd4"), RxeAlone(RXE)]
     if lab.is_quick:
         return [Slabswap(OURS, plain), *peers]
     return [Slabswap(OURS, plain), Slabswap(f"{OURS}, 4 connections", plain, node="nbd1", connections=4),
