@@ -126,9 +126,10 @@ def _passes(lab, name, test):
     except Exception:
         signal.alarm(0)
         print(f"not ok {name}", flush=True)
-        traceback.print_exc()
         for guest in lab.used_guests():
             print(guest.log(), file=sys.stderr, flush=True)
+        # Last: of a long text only the end is kept.
+        traceback.print_exc()
         lab.drop_used()
         return False
     print(f"ok {name} ({time.monotonic() - start:.1f} s)", flush=True)
