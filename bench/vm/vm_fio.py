@@ -17,7 +17,7 @@ JOBS = [("read depth 1", "randread", 1), ("read depth 16", "randread", 16),
         ("write depth 1", "randwrite", 1), ("write depth 16", "randwrite", 16)]
 PERCENTILES = {"p50_us": "50.000000", "p99_us": "99.000000", "p999_us": "99.900000"}
 OURS = "slabswap, no backup"
-# What a program between the kernel and the donor has to do at least: the two add up.
+# What a program between the kernel and the donor costs by itself.
 FLOOR = "a server with nothing behind it"
 RXE = "RDMA alone (perftest)"
 PEERS = ("nvme-rdma to nvmet-rdma", "nbd-client over TCP to nbdkit")
