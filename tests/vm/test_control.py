@@ -17,7 +17,8 @@ SLAB_MIB = 16
 HEADROOM_MIB = 128
 # The daemon's monitor looks every second; the paper's HeadRoom has to be back within a bounded time.
 BACK_SECONDS = 3
-STEP_MIB = 24
+# Less than a slab: one that goes makes up for a step, so the last one that is lent is enough for the last step.
+STEP_MIB = 12
 
 
 class Donor:
