@@ -4,6 +4,8 @@ from vm_lab import Unavailable, deploy, needs_modules, needs_programs
 
 NBDKIT_PORT = 10809
 NVME_PORT = 4420
+# And the next one.
+FLOOR_PORT = 4421
 NQN = "nqn.2024-01.example.slabswap:bench"
 SLAB_MIB = 16
 # As the peers, which have none either.
@@ -142,6 +144,35 @@ class Floor(NbdClient):
         job = lab.client.spawn(f"exec {lab.build}/bench/floor/floor --socket {socket} --size {mib << 20}")
         lab.client.wait_for(f"test -S {socket}")
         return job, f"-unix {socket}"
+
+
+class RdmaFloor(NbdClient):
+    """A server of the client with the donor's memory behind it and nothing else (bench/floor): what the way through a
+    program and RDMA cost together."""
+
+    def __init__(self, name, node="nbd0", polls=False):
+        super().__init__(name, node)
+        self._node = node
+        self._port = FLOOR_PORT + polls
+        self._poll = "--poll" if polls else ""
+        self._lender = None
+
+    def launch(self, lab, mib):
+        program = f"{lab.build}/bench/floor/floor-rdma"
+        memory = f"--port {self._port} --size {mib << 20}"
+        socket = f"/run/{self._node}.sock"
+        listening = f"/run/{self._node}.listening"
+        needs_programs(lab.client, program)
+        self._lender = lab.donor.spawn(f"exec {program} --lend {lab.donor.address} {memory} >{listening}")
+        lab.donor.wait_for(f"test -s {listening}")
+        job = lab.client.spawn(f"exec {program} --donor {lab.donor.address} {memory} --socket {socket} {self._poll}")
+        lab.client.wait_for(f"test -S {socket}")
+        return job, f"-unix {socket}"
+
+    def stop(self):
+        super().stop()
+        self._lender.kill("TERM")
+        self._lender.wait(30, check=False)
 
 
 class NvmeRdma(Device):

@@ -2,7 +2,7 @@
 """fio on the kernel's block devices: 4 KiB at random, ours over rxe beside nvme-rdma and nbd over TCP."""
 import json
 
-from vm_devices import NO_BACKUP, Floor, NbdTcp, NvmeRdma, Slabswap, SlabswapServer
+from vm_devices import NO_BACKUP, Floor, NbdTcp, NvmeRdma, RdmaFloor, Slabswap, SlabswapServer
 from vm_lab import FAILURES, Unavailable, goal, median, needs_programs, number, ratios, reason, rotated, say, table
 from vm_rxe import RxeAlone
 
@@ -19,6 +19,7 @@ PERCENTILES = {"p50_us": "50.000000", "p99_us": "99.000000", "p999_us": "99.9000
 OURS = "slabswap, no backup"
 # What a program between the kernel and the donor costs by itself.
 FLOOR = "a server with nothing behind it"
+RDMA_FLOOR = "a server with RDMA behind it and nothing else"
 RXE = "RDMA alone (perftest)"
 PEERS = ("nvme-rdma to nvmet-rdma", "nbd-client over TCP to nbdkit")
 
@@ -49,7 +50,8 @@ def all_devices(lab, plain, backed):
     if lab.is_quick:
         return [Slabswap(OURS, plain), *peers]
     return [Slabswap(OURS, plain), Slabswap(f"{OURS}, 4 connections", plain, node="nbd1", connections=4),
-            Slabswap("slabswap, backup on a disk", backed, node="nbd2"), *peers]
+            Slabswap("slabswap, backup on a disk", backed, node="nbd2"), *peers,
+            RdmaFloor(RDMA_FLOOR, "nbd5"), RdmaFloor(f"{RDMA_FLOOR}, polling", "nbd6", polls=True)]
 
 
 def stop_all(devices, servers):
