@@ -61,7 +61,7 @@ struct floor {
 	uint8_t input[INPUT_BYTES];
 };
 
-static void
+_Noreturn static void
 die(const char *what)
 {
 	fprintf(stderr, "floor-rdma: %s: %s\n", what, strerror(errno));
