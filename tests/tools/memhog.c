@@ -16,6 +16,7 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -42,8 +43,9 @@ struct hog {
 	unsigned rounds;
 	unsigned threads;
 	bool frees;
-	bool keeps;	       /* does not rewrite */
-	uint64_t end_ns;       /* when to stop, in the middle of a pass too; 0: after all rounds */
+	bool keeps; /* does not rewrite */
+	/* When to stop, in the middle of a pass too; 0: after all rounds. */
+	_Atomic uint64_t end_ns;
 	unsigned round;	       /* the pass that the threads are in */
 	_Atomic uint64_t next; /* position in the pass that no thread has taken */
 	_Atomic uint64_t done; /* pages of the pass that are done */
@@ -89,6 +91,15 @@ is_time_up(const struct hog *hog, uint64_t now)
 	return hog->end_ns != 0 && now >= hog->end_ns;
 }
 
+/* With --seconds it is blocked: then the time is over when the next line is due. */
+static bool
+is_told_to_end(void)
+{
+	sigset_t pending;
+
+	return sigpending(&pending) == 0 && sigismember(&pending, SIGTERM) == 1;
+}
+
 /* After each page: how long it took since @start, and now and then a line. Returns the time. */
 static uint64_t
 page_done(struct hog *hog, uint64_t start)
@@ -102,11 +113,14 @@ page_done(struct hog *hog, uint64_t start)
 		;
 	if (hog->end_ns != 0 && now >= due &&
 	    atomic_compare_exchange_strong(&hog->report_ns, &due,
-					   now + REPORT_SECONDS * NSEC_PER_SEC))
+					   now + REPORT_SECONDS * NSEC_PER_SEC)) {
 		fprintf(stderr,
 			"memhog: checked %" PRIu64 ", round %u, longest %" PRIu64 " ms, %" PRIu64
 			" mismatches\n",
 			hog->checked, hog->round, hog->longest_ns / 1000000, hog->mismatches);
+		if (is_told_to_end())
+			hog->end_ns = now;
+	}
 	return now;
 }
 
@@ -336,9 +350,10 @@ usage(void)
 	fputs("usage: memhog --size BYTES[K|M|G] [--rounds N | --seconds N] [--threads N]\n"
 	      "              [--free] [--keep] [--seed N] [--unique PERCENT]\n"
 	      "Writes a pattern over BYTES of memory, then reads it back N times (default 2),\n"
-	      "or until N seconds are over, then in the middle of a pass, with N threads (default\n"
-	      "1), and with --free frees a page after its last check. With --keep it rewrites "
-	      "none.\n"
+	      "or until N seconds are over or SIGTERM comes, then in the middle of a pass, with N\n"
+	      "threads (default 1), and with --free frees a page after its last check. With "
+	      "--keep\n"
+	      "it rewrites none.\n"
 	      "With --unique only so much of each page (default 100 %) is hard to compress.\n"
 	      "Exit status: 0 every page was right, 1 some were not, 2 it could not run.\n",
 	      stderr);
@@ -426,6 +441,13 @@ main(int argc, char **argv)
 	struct hog *hog = &the_hog;
 
 	parse_options(hog, argc, argv);
+	if (hog->end_ns != 0) {
+		sigset_t term;
+
+		(void)sigemptyset(&term);
+		(void)sigaddset(&term, SIGTERM);
+		(void)sigprocmask(SIG_BLOCK, &term, NULL);
+	}
 
 	/* Before the pattern's memory exists: only that may be swapped out. */
 	if (mlockall(MCL_CURRENT) != 0)

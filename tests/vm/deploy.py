@@ -148,6 +148,11 @@ class Hog:
             assert self.job.poll() is None, f"ended before: {text}\n{self.job.report()}"
             time.sleep(0.1)
 
+    def end(self, timeout):
+        """Of one with --seconds: what it found until now."""
+        self.job.kill("TERM")
+        return self.finish(timeout)
+
     def finish(self, timeout):
         """What it found, as a dictionary."""
         _, out = self.job.wait(timeout, check=False)
