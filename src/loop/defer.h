@@ -10,8 +10,9 @@
  * LOOP_PRI_FLUSH, so it sees everything that the turn produced; disks come after it
  * (LOOP_PRI_DISK): submitting to them takes time that a peer could already work
  * in.  A flush that has to report something must not call back from there: it
- * uses a defer.  What is about the poll itself (spin.h, realtime.h) comes last
- * (LOOP_PRI_POLL), and first after it, with EV_MAXPRI.
+ * uses a defer.  What is about the poll itself comes last, and first after it, with EV_MAXPRI:
+ * whether it sleeps (spin.h, realtime.h; LOOP_PRI_POLL), then what a sleeping loop
+ * needs to be woken (LOOP_PRI_SLEEP).
  */
 #ifndef LOOP_DEFER_H
 #define LOOP_DEFER_H
@@ -19,9 +20,10 @@
 #include <ev.h>
 
 #define LOOP_PRI_RUN 2 /* EV_MAXPRI */
-#define LOOP_PRI_FLUSH 0
-#define LOOP_PRI_DISK (-1)
-#define LOOP_PRI_POLL (-2) /* EV_MINPRI */
+#define LOOP_PRI_FLUSH 1
+#define LOOP_PRI_DISK 0
+#define LOOP_PRI_POLL (-1)
+#define LOOP_PRI_SLEEP (-2) /* EV_MINPRI */
 /* Of a check watcher: after the turn's descriptors and timers. */
 #define LOOP_PRI_LATE (-1)
 

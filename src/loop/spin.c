@@ -35,52 +35,38 @@ check_cb(struct ev_loop *loop, ev_check *w, int revents)
 		spin_length_woken(&s->length, clock_now_ns());
 }
 
-/* Returns whether one of them has something to do. */
-static bool
-tell_pollers(struct spin *s)
-{
-	struct list *node;
-	bool has_work = false;
-
-	while ((node = list_pop_head(&s->pollers))) {
-		struct spin_poller *p = container_of(node, struct spin_poller, node);
-
-		has_work |= p->sleeps(p);
-	}
-	return has_work;
-}
-
 static void
 prepare_cb(struct ev_loop *loop, ev_prepare *w, int revents)
 {
 	struct spin *s = container_of(w, struct spin, prepare);
 	const bool had_work = s->had_work || !s->was_empty;
+	const bool may_poll = !s->is_held && (!s->is_alone || s->expected > 0);
 
 	(void)revents;
 	s->was_empty = false;
 	s->had_work = false;
-	s->is_polling = spin_length_turn(&s->length, clock_now_ns(), had_work) && !s->is_held;
-	if (s->is_polling || tell_pollers(s))
+	s->is_polling = spin_length_turn(&s->length, clock_now_ns(), had_work, may_poll);
+	if (s->is_polling)
 		ev_idle_start(loop, &s->idle);
 	else
 		ev_idle_stop(loop, &s->idle);
 }
 
 static bool
-has_processors(void)
+has_one_processor(void)
 {
 	cpu_set_t set;
 
-	return sched_getaffinity(0, sizeof(set), &set) < 0 || CPU_COUNT(&set) > 1;
+	return sched_getaffinity(0, sizeof(set), &set) == 0 && CPU_COUNT(&set) == 1;
 }
 
 void
 spin_start(struct spin *s, struct ev_loop *loop, uint32_t limit_us)
 {
 	*s = (struct spin){.loop = loop};
-	list_init(&s->pollers);
-	if (limit_us == 0 || !has_processors())
+	if (limit_us == 0)
 		return;
+	s->is_alone = has_one_processor();
 	s->length.limit_ns = limit_us * NSEC_PER_USEC;
 	ev_idle_init(&s->idle, idle_cb);
 	ev_set_priority(&s->idle, EV_MINPRI);
@@ -114,7 +100,6 @@ spin_stop(struct spin *s)
 	ev_idle_stop(s->loop, &s->idle);
 	ev_set_userdata(s->loop, NULL);
 	s->is_polling = false;
-	(void)tell_pollers(s);
 }
 
 struct spin *
@@ -130,10 +115,16 @@ spin_is_polling(const struct spin *s)
 }
 
 void
-spin_watch(struct spin *s, struct spin_poller *p)
+spin_expect(struct spin *s)
 {
-	assert(s->is_polling && !list_is_linked(&p->node));
-	list_add_tail(&s->pollers, &p->node);
+	s->expected++;
+}
+
+void
+spin_expect_no_more(struct spin *s)
+{
+	assert(s->expected > 0);
+	s->expected--;
 }
 
 void

@@ -33,7 +33,7 @@ end_unpaid(struct spin_length *s)
 }
 
 bool
-spin_length_turn(struct spin_length *s, uint64_t now_ns, bool had_work)
+spin_length_turn(struct spin_length *s, uint64_t now_ns, bool had_work, bool may_poll)
 {
 	assert(!s->is_asleep);
 	if (had_work) {
@@ -46,10 +46,11 @@ spin_length_turn(struct spin_length *s, uint64_t now_ns, bool had_work)
 		s->has_spun = true;
 	}
 	s->seen_ns = now_ns;
-	if (now_ns - s->begun_ns < s->length_ns)
+	if (may_poll && now_ns - s->begun_ns < s->length_ns)
 		return true;
-	if (s->has_spun)
+	if (may_poll && s->has_spun)
 		end_unpaid(s);
+	s->is_learning = may_poll;
 	s->is_asleep = true;
 	return false;
 }
@@ -61,6 +62,11 @@ spin_length_woken(struct spin_length *s, uint64_t now_ns)
 
 	assert(s->is_asleep);
 	s->is_asleep = false;
+	s->seen_ns = now_ns;
+	if (!s->is_learning) {
+		s->has_spun = false;
+		return;
+	}
 	if (waited_ns > s->limit_ns)
 		forget(s);
 	/* How long it was says something only when we were not in the way. */

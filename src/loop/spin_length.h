@@ -27,6 +27,7 @@ struct spin_length {
 	uint32_t waits_doubled; /* ... of 2 << this */
 	bool has_spun;		/* in this wait */
 	bool is_asleep;
+	bool is_learning;      /* from this sleep */
 	uint64_t spun_ns;      /* turns that found nothing to do */
 	uint64_t paid_total;   /* waits that ended while polling */
 	uint64_t unpaid_total; /* polled in vain, then slept */
@@ -34,10 +35,10 @@ struct spin_length {
 
 /*
  * spin_length_turn - before each poll.  @had_work: whether there was something to do since
- * the last one.  Returns whether to poll without sleeping; if not, spin_length_woken()
- * comes next.
+ * the last one.  @may_poll: else it sleeps, and nothing is learned from how long.  Returns whether
+ * to poll without sleeping; if not, spin_length_woken() comes next.
  */
-bool spin_length_turn(struct spin_length *s, uint64_t now_ns, bool had_work);
+bool spin_length_turn(struct spin_length *s, uint64_t now_ns, bool had_work, bool may_poll);
 /* After a poll that was allowed to sleep. */
 void spin_length_woken(struct spin_length *s, uint64_t now_ns);
 

@@ -207,7 +207,8 @@ take_apart_in_scope(struct vrb_conn *conn)
 	while (!list_is_empty(&conn->ops.failed))
 		vrb_ops_report_failed(&conn->ops);
 	vrb_grants_free_all(conn);
-	vrb_cq_fini(&conn->cq);
+	vrb_cq_fini(&conn->send_cq);
+	vrb_cq_fini(&conn->receive_cq);
 	vrb_msgs_fini(&conn->msgs);
 	vrb_ops_fini(&conn->ops);
 	if (conn->own_pd) {
@@ -236,6 +237,13 @@ take_apart(struct vrb_conn *conn)
 	vrb_tp_check_shutdown(tp);
 }
 
+/* Of all kinds, with the device. */
+static uint32_t
+outstanding(const struct vrb_conn *conn)
+{
+	return conn->send_cq.outstanding + conn->receive_cq.outstanding;
+}
+
 static void
 turn_cb(void *arg)
 {
@@ -245,7 +253,7 @@ turn_cb(void *arg)
 	vrb_grants_report(conn);
 	if (conn->state != VRB_CONN_DRAINING || !list_is_empty(&conn->ops.failed))
 		return;
-	if (conn->cq.outstanding == 0 || conn->is_drain_over)
+	if (outstanding(conn) == 0 || conn->is_drain_over)
 		take_apart(conn);
 }
 
@@ -260,7 +268,7 @@ deadline_cb(struct ev_loop *loop, ev_timer *w, int revents)
 		start_draining(conn);
 	} else if (conn->state == VRB_CONN_DRAINING) {
 		log_warn("%s: %u requests never ended; destroying the queue pair", conn->name,
-			 conn->cq.outstanding);
+			 outstanding(conn));
 		conn->is_drain_over = true;
 		vrb_conn_want_turn(conn);
 	} else {
@@ -268,7 +276,7 @@ deadline_cb(struct ev_loop *loop, ev_timer *w, int revents)
 	}
 }
 
-/* The completion queue */
+/* The completion queues */
 
 static void
 cq_drained(void *arg)
@@ -276,7 +284,7 @@ cq_drained(void *arg)
 	struct vrb_conn *conn = arg;
 
 	vrb_conn_want_flush(conn);
-	if (conn->state == VRB_CONN_DRAINING && conn->cq.outstanding == 0)
+	if (conn->state == VRB_CONN_DRAINING && outstanding(conn) == 0)
 		vrb_conn_want_turn(conn);
 }
 
@@ -285,7 +293,7 @@ cq_broken(void *arg, int error)
 {
 	struct vrb_conn *conn = arg;
 
-	vrb_conn_fail(conn, error, "the completion queue");
+	vrb_conn_fail(conn, error, "a completion queue");
 	if (conn->state == VRB_CONN_LINGERING)
 		start_draining(conn);
 	conn->is_drain_over = true;

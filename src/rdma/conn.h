@@ -48,7 +48,7 @@ struct vrb_conn {
 	bool is_client;
 	bool is_closed_here;  /* tp_close(): no message() any more */
 	bool is_reason_vague; /* a better one may still come out of the queue */
-	bool is_drain_over;   /* the queue gives nothing any more */
+	bool is_drain_over;   /* a queue gives nothing any more */
 	int reason;
 	int resolve_ms;
 	uint16_t peer_message_depth; /* daemon: what the client asks for */
@@ -58,7 +58,8 @@ struct vrb_conn {
 	void *events_arg;
 	ev_timer deadline; /* of the state */
 	struct defer turn; /* callbacks that are due, and the end */
-	struct vrb_cq cq;
+	struct vrb_cq send_cq;
+	struct vrb_cq receive_cq;
 	struct vrb_msgs msgs;
 	struct vrb_ops ops;
 	struct vrb_grants grants;

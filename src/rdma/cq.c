@@ -3,8 +3,6 @@
  * The channel wakes only for completions that arrive after the queue was armed:
  * arm first, then drain; and when the budget ends the drain early, come back by
  * idle and check watchers, as feeding the own watcher would starve all others.
- * An event that comes while the loop polls is the last one: the queue is not armed
- * again before the loop sleeps, and the check watcher drains it.
  */
 #include "rdma/cq.h"
 
@@ -15,6 +13,8 @@
 
 #include "common/list.h"
 #include "common/log.h"
+#include "loop/defer.h"
+#include "loop/spin.h"
 
 #define CQ_BATCH 16
 
@@ -29,11 +29,51 @@ keep_awake_cb(struct ev_loop *loop, ev_idle *w, int revents)
 static void
 stop_watchers(struct vrb_cq *c)
 {
-	ev_io_stop(c->loop, &c->io);
-	ev_idle_stop(c->loop, &c->keep_awake);
-	ev_check_stop(c->loop, &c->again);
-	list_del(&c->poller.node);
-	c->is_polled = false;
+	ev_io_stop(c->set->loop, &c->io);
+	ev_idle_stop(c->set->loop, &c->keep_awake);
+	ev_check_stop(c->set->loop, &c->look);
+	list_del(&c->deaf_node);
+}
+
+static void
+set_broken(struct vrb_cq *c, int error)
+{
+	stop_watchers(c);
+	c->is_broken = true;
+	c->events->broken(c->arg, error);
+}
+
+/* The watchers that the state of the queue wants. */
+static void
+watch(struct vrb_cq *c, bool has_backlog)
+{
+	const bool is_deaf = !c->is_armed && c->outstanding > 0;
+
+	if (has_backlog)
+		ev_idle_start(c->set->loop, &c->keep_awake);
+	else
+		ev_idle_stop(c->set->loop, &c->keep_awake);
+	list_del(&c->deaf_node);
+	if (is_deaf)
+		list_add_tail(&c->set->deaf, &c->deaf_node);
+	if (is_deaf || has_backlog)
+		ev_check_start(c->set->loop, &c->look);
+	else
+		ev_check_stop(c->set->loop, &c->look);
+}
+
+static void
+set_outstanding(struct vrb_cq *c, uint32_t n)
+{
+	struct spin *spin = spin_of(c->set->loop);
+
+	if (c->kind == VRB_CQ_SEND && spin && (n > 0) != (c->outstanding > 0)) {
+		if (n > 0)
+			spin_expect(spin);
+		else
+			spin_expect_no_more(spin);
+	}
+	c->outstanding = n;
 }
 
 /* Returns how many were handled, up to the budget and less than one batch more. */
@@ -52,7 +92,7 @@ drain(struct vrb_cq *c)
 			struct vrb_wr *wr = (struct vrb_wr *)(uintptr_t)wc[i].wr_id;
 
 			assert(c->outstanding > 0);
-			c->outstanding--;
+			set_outstanding(c, c->outstanding - 1);
 			wr->done(wr, &wc[i]);
 		}
 		total += (unsigned)n;
@@ -60,34 +100,26 @@ drain(struct vrb_cq *c)
 	return (int)total;
 }
 
-/* Returns whether there were completions. */
+/* Returns whether there were completions, or will be none any more. */
 static bool
 turn(struct vrb_cq *c)
 {
 	const int n = drain(c);
 
 	if (n < 0) {
-		stop_watchers(c);
-		c->events->broken(c->arg, n);
+		set_broken(c, n);
 		return true;
 	}
-	if ((unsigned)n >= VRB_CQ_BUDGET) {
-		ev_idle_start(c->loop, &c->keep_awake);
-		ev_check_start(c->loop, &c->again);
-	} else {
-		ev_idle_stop(c->loop, &c->keep_awake);
-		if (!c->is_polled)
-			ev_check_stop(c->loop, &c->again);
-	}
+	watch(c, (unsigned)n >= VRB_CQ_BUDGET);
 	if (n > 0)
 		c->events->drained(c->arg);
 	return n > 0;
 }
 
 static void
-again_cb(struct ev_loop *loop, ev_check *w, int revents)
+look_cb(struct ev_loop *loop, ev_check *w, int revents)
 {
-	struct vrb_cq *c = container_of(w, struct vrb_cq, again);
+	struct vrb_cq *c = container_of(w, struct vrb_cq, look);
 	struct spin *spin = spin_of(loop);
 
 	(void)revents;
@@ -95,35 +127,57 @@ again_cb(struct ev_loop *loop, ev_check *w, int revents)
 		spin_had_work(spin);
 }
 
-/* Returns 0, or what broken() was told. */
-static int
+static void
 arm(struct vrb_cq *c)
 {
-	int r = ibv_req_notify_cq(c->cq, 0);
+	const int r = ibv_req_notify_cq(c->cq, 0);
 
-	if (r == 0)
-		return 0;
-	stop_watchers(c);
-	r = log_err_errno(r, "rdma: cannot arm a completion queue");
-	c->events->broken(c->arg, r);
-	return r;
-}
-
-static bool
-sleeps_cb(struct spin_poller *p)
-{
-	struct vrb_cq *c = container_of(p, struct vrb_cq, poller);
-
-	c->is_polled = false;
-	return arm(c) < 0 || turn(c);
+	if (r != 0) {
+		set_broken(c, log_err_errno(r, "rdma: cannot arm a completion queue"));
+		return;
+	}
+	c->is_armed = true;
+	/* What came before it was armed; the loop has a turn for what follows from it. */
+	if (turn(c) && !c->is_broken)
+		watch(c, true);
 }
 
 static void
-start_polling(struct vrb_cq *c, struct spin *spin)
+sleep_cb(struct ev_loop *loop, ev_prepare *w, int revents)
 {
-	c->is_polled = true;
-	spin_watch(spin, &c->poller);
-	ev_check_start(c->loop, &c->again);
+	struct vrb_cq_set *set = container_of(w, struct vrb_cq_set, sleep);
+	struct list deaf;
+
+	(void)revents;
+	if (spin_is_polling(spin_of(loop)))
+		return;
+	list_init(&deaf);
+	list_splice_tail(&deaf, &set->deaf);
+	while (!list_is_empty(&deaf)) {
+		struct vrb_cq *c = container_of(list_pop_head(&deaf), struct vrb_cq, deaf_node);
+
+		if (ev_is_active(&c->keep_awake))
+			list_add_tail(&set->deaf, &c->deaf_node);
+		else
+			arm(c);
+	}
+}
+
+void
+vrb_cq_set_start(struct vrb_cq_set *set, struct ev_loop *loop)
+{
+	set->loop = loop;
+	list_init(&set->deaf);
+	ev_prepare_init(&set->sleep, sleep_cb);
+	ev_set_priority(&set->sleep, LOOP_PRI_SLEEP);
+	ev_prepare_start(loop, &set->sleep);
+}
+
+void
+vrb_cq_set_stop(struct vrb_cq_set *set)
+{
+	assert(list_is_empty(&set->deaf));
+	ev_prepare_stop(set->loop, &set->sleep);
 }
 
 static void
@@ -131,27 +185,30 @@ readable_cb(struct ev_loop *loop, ev_io *w, int revents)
 {
 	struct vrb_cq *c = container_of(w, struct vrb_cq, io);
 	struct ibv_cq *which;
-	struct spin *spin = spin_of(loop);
 	void *context;
 
+	(void)loop;
 	(void)revents;
-	/* One event per arming is queued, so another look would be a system call in vain; if there
-	 * was one, the descriptor stays readable. */
+	/* One event per arming is queued, so another look would be a system call in vain. */
 	if (ibv_get_cq_event(c->channel, &which, &context) == 0)
 		ibv_ack_cq_events(c->cq, 1);
-
-	if (c->is_polled)
-		return;
-	if (spin_is_polling(spin))
-		start_polling(c, spin);
-	else if (arm(c) < 0)
-		return;
+	c->is_armed = false;
 	(void)turn(c);
 }
 
+void
+vrb_cq_posted(struct vrb_cq *c, uint32_t n)
+{
+	if (n == 0)
+		return;
+	set_outstanding(c, c->outstanding + n);
+	if (!c->is_armed && !c->is_broken)
+		watch(c, ev_is_active(&c->keep_awake));
+}
+
 int
-vrb_cq_init(struct vrb_cq *c, struct ev_loop *loop, struct ibv_context *verbs, uint32_t depth,
-	    const struct vrb_cq_events *events, void *arg)
+vrb_cq_init(struct vrb_cq *c, enum vrb_cq_kind kind, struct vrb_cq_set *set,
+	    struct ibv_context *verbs, uint32_t depth, const struct vrb_cq_events *events, void *arg)
 {
 	struct ibv_comp_channel *channel;
 	struct ibv_cq *cq;
@@ -169,22 +226,19 @@ vrb_cq_init(struct vrb_cq *c, struct ev_loop *loop, struct ibv_context *verbs, u
 		r = -errno;
 		goto err_channel;
 	}
-	r = -ibv_req_notify_cq(cq, 0);
-	if (r < 0)
-		goto err_cq;
-
-	*c = (struct vrb_cq){
-		.cq = cq, .channel = channel, .loop = loop, .events = events, .arg = arg};
+	*c = (struct vrb_cq){.cq = cq,
+			     .kind = kind,
+			     .set = set,
+			     .channel = channel,
+			     .events = events,
+			     .arg = arg};
 	ev_io_init(&c->io, readable_cb, channel->fd, EV_READ);
 	ev_idle_init(&c->keep_awake, keep_awake_cb);
-	ev_check_init(&c->again, again_cb);
-	list_init(&c->poller.node);
-	c->poller.sleeps = sleeps_cb;
-	ev_io_start(loop, &c->io);
+	ev_check_init(&c->look, look_cb);
+	list_init(&c->deaf_node);
+	ev_io_start(set->loop, &c->io);
 	return 0;
 
-err_cq:
-	(void)ibv_destroy_cq(cq);
 err_channel:
 	(void)ibv_destroy_comp_channel(channel);
 	return r;
@@ -198,6 +252,7 @@ vrb_cq_fini(struct vrb_cq *c)
 	if (!c->cq)
 		return;
 	stop_watchers(c);
+	set_outstanding(c, 0);
 	r = ibv_destroy_cq(c->cq);
 	if (r != 0)
 		(void)log_err_errno(r, "rdma: cannot destroy a completion queue");

@@ -256,7 +256,7 @@ post_work(struct vrb_grant *grant)
 	r = ibv_post_send(conn->id->qp, &wr, &bad);
 	if (r != 0)
 		return -r;
-	conn->cq.outstanding++;
+	vrb_cq_posted(&conn->send_cq, 1);
 	conn->grants.n_in_flight++;
 	return 0;
 }

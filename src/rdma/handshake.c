@@ -35,6 +35,7 @@ make_queue_pair(struct vrb_conn *conn)
 {
 	const struct vrb_tp_config *config = &vrb_tp_of(conn->base.tp)->config;
 	const struct vrb_device *d = conn->dev;
+	struct vrb_cq_set *cqs = &vrb_tp_of(conn->base.tp)->cqs;
 	const uint32_t depth = config->message_depth;
 	const uint32_t n_recv = vrb_msgs_recv_wrs(depth);
 	const uint32_t n_other = vrb_msgs_send_wrs(depth) + VRB_GRANT_WRS;
@@ -42,18 +43,23 @@ make_queue_pair(struct vrb_conn *conn)
 	uint32_t n_ops;
 	int r;
 
-	if (d->max_qp_wr <= n_other || d->max_qp_wr < n_recv || d->max_cqe <= n_other + n_recv)
+	if (d->max_qp_wr <= n_other || d->max_qp_wr < n_recv || d->max_cqe <= n_other ||
+	    d->max_cqe < n_recv)
 		return log_err_errno(ENODEV, "%s: the device has too small queues", conn->name);
 	n_ops = min_u32(config->op_depth, d->max_qp_wr - n_other);
-	n_ops = min_u32(n_ops, d->max_cqe - n_other - n_recv);
+	n_ops = min_u32(n_ops, d->max_cqe - n_other);
 
 	if (!d->has_windows && !conn->is_client) {
 		conn->own_pd = ibv_alloc_pd(d->verbs);
 		if (!conn->own_pd)
 			return -errno;
 	}
-	r = vrb_cq_init(&conn->cq, vrb_tp_of(conn->base.tp)->loop, d->verbs,
-			n_ops + n_other + n_recv, &vrb_conn_cq_events, conn);
+	r = vrb_cq_init(&conn->send_cq, VRB_CQ_SEND, cqs, d->verbs, n_ops + n_other,
+			&vrb_conn_cq_events, conn);
+	if (r < 0)
+		return r;
+	r = vrb_cq_init(&conn->receive_cq, VRB_CQ_RECEIVE, cqs, d->verbs, n_recv,
+			&vrb_conn_cq_events, conn);
 	if (r < 0)
 		return r;
 	r = vrb_msgs_init(conn, depth);
@@ -64,8 +70,8 @@ make_queue_pair(struct vrb_conn *conn)
 		return r;
 	attr = (struct ibv_qp_init_attr){
 		.qp_context = conn,
-		.send_cq = conn->cq.cq,
-		.recv_cq = conn->cq.cq,
+		.send_cq = conn->send_cq.cq,
+		.recv_cq = conn->receive_cq.cq,
 		.cap = {.max_send_wr = n_ops + n_other,
 			.max_recv_wr = n_recv,
 			.max_send_sge = 1,

@@ -62,7 +62,7 @@ post_receive(struct vrb_conn *conn, struct vrb_msg_slot *slot)
 	r = ibv_post_recv(conn->id->qp, &wr, &bad);
 	if (r != 0)
 		return -r;
-	conn->cq.outstanding++;
+	vrb_cq_posted(&conn->receive_cq, 1);
 	return 0;
 }
 
@@ -170,7 +170,7 @@ post_send(struct vrb_conn *conn, struct vrb_msg_slot *slot, enum vrb_msg_kind ki
 	r = ibv_post_send(conn->id->qp, &wr, &bad);
 	if (r != 0)
 		return -r;
-	conn->cq.outstanding++;
+	vrb_cq_posted(&conn->send_cq, 1);
 	return 0;
 }
 

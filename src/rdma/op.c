@@ -89,18 +89,20 @@ prepare_wr(struct vrb_conn *conn, struct tp_op *op, struct ibv_send_wr *wr, stru
 	return true;
 }
 
-/* The requests from @wr on were not taken: their ops go back, to fail. */
-static void
+/* The requests from @wr on were not taken: their ops go back, to fail.  Returns how many. */
+static unsigned
 take_back(struct vrb_conn *conn, struct ibv_send_wr *wr)
 {
-	for (; wr; wr = wr->next) {
+	unsigned n;
+
+	for (n = 0; wr; n++, wr = wr->next) {
 		struct vrb_op_slot *slot = (struct vrb_op_slot *)(uintptr_t)wr->wr_id;
 
 		list_add_tail(&conn->ops.failed, &slot->op->node);
 		slot->op = NULL;
 		list_add_tail(&conn->ops.free_slots, &slot->node);
-		conn->cq.outstanding--;
 	}
+	return n;
 }
 
 static int
@@ -127,10 +129,10 @@ post_chain(struct vrb_conn *conn)
 	}
 	if (n == 0)
 		return prepared;
-	conn->cq.outstanding += n;
 	r = ibv_post_send(conn->id->qp, wrs, &bad);
 	if (r != 0)
-		take_back(conn, bad);
+		n -= take_back(conn, bad);
+	vrb_cq_posted(&conn->send_cq, n);
 	return r != 0 ? -r : prepared;
 }
 

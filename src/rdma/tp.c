@@ -61,6 +61,7 @@ tp_release(struct tp *base)
 	assert(list_is_empty(&tp->conns) && list_is_empty(&tp->listeners));
 	defer_stop(&tp->shutdown);
 	ev_prepare_stop(tp->loop, &tp->flush);
+	vrb_cq_set_stop(&tp->cqs);
 	vrb_device_close_all(tp);
 	vrb_cm_close(tp);
 	(void)pthread_mutex_destroy(&tp->lock);
@@ -156,6 +157,7 @@ vrb_tp_new(struct ev_loop *loop, const struct vrb_tp_config *config, struct tp *
 	ev_prepare_init(&tp->flush, flush_cb);
 	ev_set_priority(&tp->flush, LOOP_PRI_FLUSH);
 	ev_prepare_start(loop, &tp->flush);
+	vrb_cq_set_start(&tp->cqs, loop);
 	*ret_tp = &tp->base;
 	return 0;
 

@@ -13,6 +13,7 @@
 
 #include "common/list.h"
 #include "loop/defer.h"
+#include "rdma/cq.h"
 #include "rdma/rdma.h"
 #include "transport/transport.h"
 
@@ -27,6 +28,7 @@ struct vrb_tp {
 	struct rdma_event_channel *channel;
 	ev_io cm_io;
 	ev_prepare flush;
+	struct vrb_cq_set cqs;
 	struct list conns;     /* vrb_conn.node */
 	struct list listeners; /* vrb_listener.node */
 	struct list to_flush;  /* vrb_conn.flush_node */

@@ -43,15 +43,15 @@ SERVER_BAD = [
     ("daemons", "psk_file", "{dir}/open", "psk_file = {dir}/open: open to group or others (mode 0644); allowed: "),
     ("daemons", "psk_file", "{dir}/short", "psk_file = {dir}/short: key too short; allowed: "),
     ("limits", "op_timeout_ms", "2s", "[limits] op_timeout_ms = 2s: not a number; allowed: 10 to 60000 ms"),
-    ("limits", "spin_us", "1001", "[limits] spin_us = 1001: too large; allowed: 0 to 1000 us, or off"),
-    ("limits", "spin_us", "on", "[limits] spin_us = on: not a number; allowed: 0 to 1000 us, or off"),
+    ("limits", "spin_us", "10001", "[limits] spin_us = 10001: too large; allowed: 0 to 10000 us, or off"),
+    ("limits", "spin_us", "on", "[limits] spin_us = on: not a number; allowed: 0 to 10000 us, or off"),
 ]
 DAEMON_BAD = [
     ("daemon", "listen", None, "[daemon] listen: missing; allowed: 1 to 8 of "),
     ("daemon", "listen", "unix:/x", "[daemon] listen = unix:/x: unix:/x is not such an address; allowed: 1 to 8 of "),
     ("daemon", "slab_size", "48M", "[daemon] slab_size = 48M: not a power of two; allowed: "),
     ("daemon", "max_clients", "0", "[daemon] max_clients = 0: too small; allowed: 1 to 1024"),
-    ("daemon", "spin_us", "1ms", "[daemon] spin_us = 1ms: not a number; allowed: 0 to 1000 us, or off"),
+    ("daemon", "spin_us", "1ms", "[daemon] spin_us = 1ms: not a number; allowed: 0 to 10000 us, or off"),
     ("memory", "max", "63M", "[memory] max = 63M: not a multiple of slab_size (64M); allowed: a multiple of 64M"),
     ("memory", "max", "18446744073709551616", "[memory] max = 18446744073709551616: too large; allowed: 1M to 16T"),
     ("memory", "max_per_client", "128M", "[memory] max_per_client = 128M: more than max; allowed: max or less"),

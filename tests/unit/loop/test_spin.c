@@ -210,9 +210,8 @@ watchers__keep_no_loop_running(void **state)
 }
 
 static void
-processors__one_is_left_to_others(void **state)
+start_on_one_processor(struct world *w)
 {
-	struct world *w = *state;
 	cpu_set_t all, one;
 
 	assert_int_equal(sched_getaffinity(0, sizeof(all), &all), 0);
@@ -223,8 +222,39 @@ processors__one_is_left_to_others(void **state)
 	assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
 	spin_start(&w->spin, w->loop, ENDLESS_US);
 	assert_int_equal(sched_setaffinity(0, sizeof(all), &all), 0);
+	w->spin.length.length_ns = w->spin.length.limit_ns;
+}
+
+static void
+processors__one_is_left_to_others(void **state)
+{
+	struct world *w = *state;
+	struct spin_stats stats;
+
+	start_on_one_processor(w);
 	assert_true(run_ticks(w, 5) < MANY);
-	assert_int_equal(w->spin.length.limit_ns, 0);
+	spin_get_stats(&w->spin, &stats);
+	assert_int_equal(stats.spun_ns, 0);
+	assert_int_equal(stats.paid_total + stats.unpaid_total, 0);
+}
+
+/* A device brings it, and needs no processor. */
+static void
+processors__one_polls_for_what_is_expected(void **state)
+{
+	struct world *w = *state;
+	struct spin_stats stats;
+
+	start_on_one_processor(w);
+	spin_expect(&w->spin);
+	assert_true(run_ticks(w, 5) > MANY);
+	spin_expect_no_more(&w->spin);
+	assert_true(run_ticks(w, 5) < MANY);
+	spin_get_stats(&w->spin, &stats);
+	assert_true(stats.paid_total > 0);
+	assert_int_equal(stats.unpaid_total, 0);
+	/* What was slept through meanwhile changed nothing of what was learned. */
+	assert_int_equal(stats.length_ns, stats.limit_ns);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -241,6 +271,7 @@ main(void)
 		TEST(stopped__sleeps),
 		TEST(watchers__keep_no_loop_running),
 		TEST(processors__one_is_left_to_others),
+		TEST(processors__one_polls_for_what_is_expected),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

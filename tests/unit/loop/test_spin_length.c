@@ -37,7 +37,7 @@ wait_ns(struct world *w, uint64_t length_ns)
 	const uint64_t end_ns = begun_ns + length_ns;
 	uint64_t polled_ns;
 
-	for (bool had_work = true; spin_length_turn(&w->s, w->now_ns, had_work); had_work = false) {
+	for (bool had_work = true; spin_length_turn(&w->s, w->now_ns, had_work, true); had_work = false) {
 		w->now_ns += TURN_NS;
 		if (w->now_ns >= end_ns)
 			break;
@@ -190,11 +190,39 @@ busy__turns_without_an_empty_one_are_no_spins(void **state)
 	w.s.paid_total = 0;
 	w.s.has_spun = false;
 	for (unsigned i = 0; i < 100; i++) {
-		assert_true(spin_length_turn(&w.s, w.now_ns, true));
+		assert_true(spin_length_turn(&w.s, w.now_ns, true, true));
 		w.now_ns += 200 * US;
 	}
 	assert_int_equal(w.s.paid_total, 0);
 	assert_true(w.s.spun_ns <= 20 * US);
+}
+
+/* Where it may not poll it sleeps, and what it had learned stays as it is. */
+static void
+not_allowed__sleeps_and_learns_nothing(void **state)
+{
+	struct world w = begin();
+	uint64_t length_ns;
+
+	(void)state;
+	for (unsigned i = 0; i < 4; i++)
+		(void)wait_ns(&w, 20 * US);
+	length_ns = w.s.length_ns;
+	assert_true(length_ns > 0);
+	for (unsigned i = 0; i < 100; i++) {
+		const uint64_t spun_ns = w.s.spun_ns;
+
+		assert_false(spin_length_turn(&w.s, w.now_ns, true, false));
+		w.now_ns += i % 2 ? US : NSEC_PER_SEC;
+		spin_length_woken(&w.s, w.now_ns);
+		/* Woken for nothing: that is not polling. */
+		assert_false(spin_length_turn(&w.s, w.now_ns, false, false));
+		spin_length_woken(&w.s, w.now_ns);
+		assert_int_equal(w.s.spun_ns, spun_ns);
+	}
+	assert_int_equal(w.s.length_ns, length_ns);
+	assert_int_equal(w.s.unpaid_total, 0);
+	assert_int_equal(wait_ns(&w, 20 * US), 20 * US);
 }
 
 int
@@ -209,6 +237,7 @@ main(void)
 		cmocka_unit_test(bursts__are_polled),
 		cmocka_unit_test(vain__is_soon_given_up),
 		cmocka_unit_test(long__just_beyond_the_limit_is_not_polled),
+		cmocka_unit_test(not_allowed__sleeps_and_learns_nothing),
 		cmocka_unit_test(busy__turns_without_an_empty_one_are_no_spins),
 	};
 

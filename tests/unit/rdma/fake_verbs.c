@@ -38,6 +38,7 @@ req_notify_cq(struct ibv_cq *base, int solicited_only)
 
 	(void)solicited_only;
 	cq->is_armed = cq->arm_error == 0;
+	cq->n_armed++;
 	return cq->arm_error;
 }
 
@@ -67,8 +68,8 @@ deliver(struct fake_qp *from, const struct ibv_send_wr *wr)
 	to->receive_head++;
 	assert(wr->sg_list->length <= to->receives[i].length);
 	memcpy(to->receives[i].addr, (void *)(uintptr_t)wr->sg_list->addr, wr->sg_list->length);
-	fake_complete(to->cq, to->receives[i].wr_id, IBV_WC_SUCCESS, wr->sg_list->length);
-	fake_complete(from->cq, wr->wr_id, IBV_WC_SUCCESS, 0);
+	fake_complete(to->receive_cq, to->receives[i].wr_id, IBV_WC_SUCCESS, wr->sg_list->length);
+	fake_complete(from->send_cq, wr->wr_id, IBV_WC_SUCCESS, 0);
 }
 
 static int
@@ -272,6 +273,7 @@ fake_end_init(struct fake_end *end, struct ev_loop *loop, uint32_t message_depth
 	ev_prepare_init(&end->tp.flush, flush_cb);
 	ev_set_priority(&end->tp.flush, LOOP_PRI_FLUSH);
 	ev_prepare_start(loop, &end->tp.flush);
+	vrb_cq_set_start(&end->tp.cqs, loop);
 	end->device.tp = &end->tp;
 	end->device.has_windows = true;
 	end->mr.lkey = 0x42;
@@ -288,11 +290,16 @@ fake_end_init(struct fake_end *end, struct ev_loop *loop, uint32_t message_depth
 	vrb_grants_init(&conn->grants);
 	defer_init(&conn->turn, loop, turn_cb, conn);
 	ev_timer_init(&conn->deadline, deadline_cb, 0., 0.);
-	r = vrb_cq_init(&conn->cq, loop, fake_context(), 1000, &vrb_conn_cq_events, conn);
+	r = vrb_cq_init(&conn->send_cq, VRB_CQ_SEND, &end->tp.cqs, fake_context(), 1000,
+			&vrb_conn_cq_events, conn);
+	if (r == 0)
+		r = vrb_cq_init(&conn->receive_cq, VRB_CQ_RECEIVE, &end->tp.cqs, fake_context(), 1000,
+				&vrb_conn_cq_events, conn);
 	if (r < 0)
 		return r;
 	end->qp.qp.context = fake_context();
-	end->qp.cq = (struct fake_cq *)conn->cq.cq;
+	end->qp.send_cq = (struct fake_cq *)conn->send_cq.cq;
+	end->qp.receive_cq = (struct fake_cq *)conn->receive_cq.cq;
 	end->qp.id.qp = &end->qp.qp;
 	conn->id = &end->qp.id;
 	r = vrb_msgs_init(conn, message_depth);
@@ -316,7 +323,9 @@ fake_end_fini(struct fake_end *end)
 	ev_prepare_stop(end->tp.loop, &end->tp.flush);
 	ev_timer_stop(end->tp.loop, &end->conn.deadline);
 	defer_stop(&end->conn.turn);
-	vrb_cq_fini(&end->conn.cq);
+	vrb_cq_fini(&end->conn.send_cq);
+	vrb_cq_fini(&end->conn.receive_cq);
+	vrb_cq_set_stop(&end->tp.cqs);
 	vrb_msgs_fini(&end->conn.msgs);
 	vrb_ops_fini(&end->conn.ops);
 }

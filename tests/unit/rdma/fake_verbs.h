@@ -28,6 +28,7 @@ struct fake_cq {
 	unsigned head, tail;
 	unsigned n_cqe; /* it has room for; more is an error, of the test or the tested */
 	bool is_armed;
+	unsigned n_armed;
 	unsigned n_polls;
 	unsigned max_drained; /* most that one turn took */
 	unsigned drained;     /* since the last reset */
@@ -40,7 +41,8 @@ struct fake_qp {
 	struct ibv_qp qp; /* first */
 	struct rdma_cm_id id;
 	struct fake_qp *peer; /* NULL: sends are only recorded */
-	struct fake_cq *cq;
+	struct fake_cq *send_cq;
+	struct fake_cq *receive_cq;
 	struct {
 		uint64_t wr_id;
 		void *addr;

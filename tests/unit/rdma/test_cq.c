@@ -13,9 +13,11 @@
 #include <cmocka.h>
 
 #include "fake_verbs.h"
+#include "loop/spin.h"
 
 struct fixture {
 	struct ev_loop *loop;
+	struct vrb_cq_set set;
 	struct vrb_cq cq;
 	struct fake_cq *fake;
 	struct spin spin;
@@ -36,7 +38,7 @@ wr_done(struct vrb_wr *wr, const struct ibv_wc *wc)
 	f->n_done++;
 	if (f->n_more > 0) {
 		f->n_more--;
-		f->cq.outstanding++;
+		vrb_cq_posted(&f->cq, 1);
 		fake_complete(f->fake, (uintptr_t)&f->wr, IBV_WC_SUCCESS, 0);
 	}
 }
@@ -60,7 +62,7 @@ static void
 complete(struct fixture *f, unsigned n)
 {
 	while (n-- > 0) {
-		f->cq.outstanding++;
+		vrb_cq_posted(&f->cq, 1);
 		fake_complete(f->fake, (uintptr_t)&f->wr, IBV_WC_SUCCESS, 0);
 	}
 }
@@ -74,7 +76,9 @@ setup(void **state)
 	assert_non_null(f);
 	f->loop = ev_loop_new(0);
 	f->wr.done = wr_done;
-	assert_int_equal(vrb_cq_init(&f->cq, f->loop, fake_context(), 2000, &events, f), 0);
+	vrb_cq_set_start(&f->set, f->loop);
+	assert_int_equal(vrb_cq_init(&f->cq, VRB_CQ_SEND, &f->set, fake_context(), 2000, &events,
+				     f), 0);
 	f->fake = (struct fake_cq *)f->cq.cq;
 	*state = f;
 	return 0;
@@ -87,6 +91,7 @@ teardown(void **state)
 
 	vrb_cq_fini(&f->cq);
 	vrb_cq_fini(&f->cq);
+	vrb_cq_set_stop(&f->set);
 	spin_stop(&f->spin);
 	ev_loop_destroy(f->loop);
 	free(f);
@@ -132,8 +137,9 @@ thousand_completions__others_have_their_turn(void **state)
 	assert_true(o.n_before_end + 2 >= turns);
 	assert_true(f->fake->max_drained <= 2 * (VRB_CQ_BUDGET + 16));
 	/* No backlog: the loop sleeps again. */
+	vrb_cq_posted(&f->cq, 1);
 	fake_turns(f->loop, 3);
-	assert_false(ev_is_active(&f->cq.again));
+	assert_false(ev_is_active(&f->cq.look));
 	assert_false(ev_is_active(&f->cq.keep_awake));
 	assert_true(f->fake->is_armed);
 	ev_io_stop(f->loop, &o.io);
@@ -207,22 +213,81 @@ static bool
 start_spinning(struct fixture *f)
 {
 	spin_start(&f->spin, f->loop, 100000000);
+	/* Whatever the machine has. */
+	f->spin.is_alone = false;
 	f->spin.length.length_ns = f->spin.length.limit_ns;
 	ev_run(f->loop, EVRUN_NOWAIT);
 	return spin_is_polling(&f->spin);
 }
 
 static void
-polling__needs_one_event(void **state)
+nothing_outstanding__is_not_armed(void **state)
 {
 	struct fixture *f = *state;
 
-	if (!start_spinning(f))
-		skip(); /* one processor */
+	fake_turns(f->loop, 3);
+	assert_int_equal(f->fake->n_armed, 0);
+	complete(f, 2);
+	fake_turns(f->loop, 5);
+	assert_int_equal(f->n_done, 2);
+	assert_int_equal(f->fake->n_armed, 1);
+	assert_false(ev_is_active(&f->cq.look));
+}
+
+static void
+post_cb(struct ev_loop *loop, ev_prepare *w, int revents)
+{
+	(void)revents;
+	vrb_cq_posted(&((struct fixture *)w->data)->cq, 1);
+	ev_prepare_stop(loop, w);
+}
+
+/* Doorbells are rung in a prepare watcher: the poll right after it must not sleep deaf. */
+static void
+posted__just_before_the_poll_is_armed(void **state)
+{
+	struct fixture *f = *state;
+	ev_prepare post;
+
+	ev_prepare_init(&post, post_cb);
+	ev_set_priority(&post, LOOP_PRI_FLUSH);
+	post.data = f;
+	ev_prepare_start(f->loop, &post);
+	ev_run(f->loop, EVRUN_NOWAIT);
+	assert_int_equal(f->cq.outstanding, 1);
+	assert_true(f->fake->is_armed);
+}
+
+/* Between the last look and arming: no event comes of it. */
+static void
+arming__what_came_before_is_taken(void **state)
+{
+	struct fixture *f = *state;
+
+	vrb_cq_posted(&f->cq, 2);
+	fake_complete(f->fake, (uintptr_t)&f->wr, IBV_WC_SUCCESS, 0);
+	ev_run(f->loop, EVRUN_NOWAIT);
+	assert_int_equal(f->n_done, 1);
+	assert_true(f->fake->is_armed);
+	/* A turn for what follows from it, then the loop sleeps. */
+	ev_run(f->loop, EVRUN_NOWAIT);
+	assert_false(ev_is_active(&f->cq.keep_awake));
+	fake_complete(f->fake, (uintptr_t)&f->wr, IBV_WC_SUCCESS, 0);
+	ev_run(f->loop, EVRUN_NOWAIT);
+	assert_int_equal(f->n_done, 2);
+	assert_int_equal(f->fake->n_unacked, 0);
+}
+
+static void
+polling__needs_no_event(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_true(start_spinning(f));
 	poll_turns(f, 100, 2);
 	ev_run(f->loop, EVRUN_NOWAIT);
 	assert_int_equal(f->n_done, 200);
-	assert_false(f->fake->is_armed);
+	assert_int_equal(f->fake->n_armed, 0);
 	assert_false(ev_is_active(&f->cq.keep_awake));
 	/* What is found counts as work, an empty queue does not. */
 	assert_int_equal(f->spin.length.begun_ns, f->spin.length.seen_ns);
@@ -236,19 +301,19 @@ polling__ends_with_an_armed_queue(void **state)
 	struct fixture *f = *state;
 	unsigned total = 0;
 
-	if (!start_spinning(f))
-		skip();
+	assert_true(start_spinning(f));
 	for (unsigned round = 0; round < 50; round++) {
 		poll_turns(f, 3, 1);
 		/* It arrives after the last look, and before the queue is armed. */
 		complete(f, round % 3);
+		vrb_cq_posted(&f->cq, 1);
 		spin_hold(&f->spin, true);
 		total += 3 + round % 3;
 		fake_turns(f->loop, 2);
 		assert_true(f->fake->is_armed);
 		assert_int_equal(f->n_done, total);
 		/* Armed: it is heard of. */
-		complete(f, 1);
+		fake_complete(f->fake, (uintptr_t)&f->wr, IBV_WC_SUCCESS, 0);
 		total++;
 		fake_turns(f->loop, 2);
 		assert_int_equal(f->n_done, total);
@@ -258,13 +323,46 @@ polling__ends_with_an_armed_queue(void **state)
 	assert_int_equal(f->fake->n_unacked, 0);
 }
 
+/* What polling on one processor goes by. */
+static void
+expected__while_something_is_outstanding(void **state)
+{
+	struct fixture *f = *state;
+
+	(void)start_spinning(f);
+	assert_int_equal(f->spin.expected, 0);
+	vrb_cq_posted(&f->cq, 2);
+	assert_int_equal(f->spin.expected, 1);
+	fake_complete(f->fake, (uintptr_t)&f->wr, IBV_WC_SUCCESS, 0);
+	fake_turns(f->loop, 2);
+	assert_int_equal(f->spin.expected, 1);
+	fake_complete(f->fake, (uintptr_t)&f->wr, IBV_WC_SUCCESS, 0);
+	fake_turns(f->loop, 2);
+	assert_int_equal(f->spin.expected, 0);
+	/* The end of a connection takes them along. */
+	vrb_cq_posted(&f->cq, 1);
+	assert_int_equal(f->spin.expected, 1);
+	vrb_cq_fini(&f->cq);
+	assert_int_equal(f->spin.expected, 0);
+}
+
+static void
+expected__no_message_of_a_peer(void **state)
+{
+	struct fixture *f = *state;
+
+	(void)start_spinning(f);
+	f->cq.kind = VRB_CQ_RECEIVE;
+	vrb_cq_posted(&f->cq, 2);
+	assert_int_equal(f->spin.expected, 0);
+}
+
 static void
 polling__backlog_is_bounded(void **state)
 {
 	struct fixture *f = *state;
 
-	if (!start_spinning(f))
-		skip();
+	assert_true(start_spinning(f));
 	poll_turns(f, 2, 1);
 	complete(f, 1000);
 	f->fake->drained = 0;
@@ -279,10 +377,10 @@ polling__spin_stops(void **state)
 {
 	struct fixture *f = *state;
 
-	if (!start_spinning(f))
-		skip();
+	assert_true(start_spinning(f));
 	poll_turns(f, 3, 1);
 	complete(f, 1);
+	vrb_cq_posted(&f->cq, 1);
 	spin_stop(&f->spin);
 	fake_turns(f->loop, 2);
 	assert_int_equal(f->n_done, 4);
@@ -294,10 +392,10 @@ polling__arm_fails(void **state)
 {
 	struct fixture *f = *state;
 
-	if (!start_spinning(f))
-		skip();
+	assert_true(start_spinning(f));
 	poll_turns(f, 3, 1);
 	f->fake->arm_error = ENODEV;
+	vrb_cq_posted(&f->cq, 1);
 	spin_hold(&f->spin, true);
 	fake_turns(f->loop, 3);
 	assert_int_equal(f->n_broken, 1);
@@ -309,31 +407,34 @@ polling__queue_goes(void **state)
 {
 	struct fixture *f = *state;
 
-	if (!start_spinning(f))
-		skip();
+	assert_true(start_spinning(f));
 	poll_turns(f, 3, 1);
 	vrb_cq_fini(&f->cq);
 	fake_turns(f->loop, 3);
 	spin_stop(&f->spin);
 }
 
-#define POLLING(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(thousand_completions__others_have_their_turn, setup,
-						teardown),
-		cmocka_unit_test_setup_teardown(none_forgotten__at_any_moment, setup, teardown),
-		cmocka_unit_test_setup_teardown(broken__poll_fails, setup, teardown),
-		cmocka_unit_test_setup_teardown(broken__arm_fails, setup, teardown),
-		POLLING(polling__needs_one_event),
-		POLLING(polling__ends_with_an_armed_queue),
-		POLLING(polling__backlog_is_bounded),
-		POLLING(polling__spin_stops),
-		POLLING(polling__arm_fails),
-		POLLING(polling__queue_goes),
+		TEST(thousand_completions__others_have_their_turn),
+		TEST(none_forgotten__at_any_moment),
+		TEST(broken__poll_fails),
+		TEST(broken__arm_fails),
+		TEST(nothing_outstanding__is_not_armed),
+		TEST(posted__just_before_the_poll_is_armed),
+		TEST(arming__what_came_before_is_taken),
+		TEST(polling__needs_no_event),
+		TEST(polling__ends_with_an_armed_queue),
+		TEST(polling__backlog_is_bounded),
+		TEST(polling__spin_stops),
+		TEST(polling__arm_fails),
+		TEST(polling__queue_goes),
+		TEST(expected__while_something_is_outstanding),
+		TEST(expected__no_message_of_a_peer),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

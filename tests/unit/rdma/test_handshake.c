@@ -93,9 +93,10 @@ rdma_create_qp(struct rdma_cm_id *id, struct ibv_pd *pd, struct ibv_qp_init_attr
 
 	(void)pd;
 	note(STEP_QUEUE_PAIR);
-	assert_ptr_equal(attr->send_cq, attr->recv_cq);
+	assert_ptr_not_equal(attr->send_cq, attr->recv_cq);
 	p->cap = attr->cap;
-	p->qp.cq = (struct fake_cq *)attr->send_cq;
+	p->qp.send_cq = (struct fake_cq *)attr->send_cq;
+	p->qp.receive_cq = (struct fake_cq *)attr->recv_cq;
 	p->qp.qp.context = fake_context();
 	id->qp = &p->qp.qp;
 	return 0;
@@ -171,7 +172,9 @@ setup(void **state)
 	list_init(&f->tp.conns);
 	list_init(&f->tp.to_flush);
 	ev_prepare_init(&f->tp.flush, flush_cb);
+	ev_set_priority(&f->tp.flush, LOOP_PRI_FLUSH);
 	ev_prepare_start(f->loop, &f->tp.flush);
+	vrb_cq_set_start(&f->tp.cqs, f->loop);
 	f->device = (struct vrb_device){
 		.tp = &f->tp,
 		.verbs = fake_context(),
@@ -197,6 +200,7 @@ teardown(void **state)
 	struct fixture *f = *state;
 
 	ev_prepare_stop(f->loop, &f->tp.flush);
+	vrb_cq_set_stop(&f->tp.cqs);
 	ev_loop_destroy(f->loop);
 	free(f);
 	return 0;
@@ -233,7 +237,8 @@ static void
 peer_free(struct peer *p)
 {
 	defer_stop(&p->conn.turn);
-	vrb_cq_fini(&p->conn.cq);
+	vrb_cq_fini(&p->conn.send_cq);
+	vrb_cq_fini(&p->conn.receive_cq);
 	vrb_msgs_fini(&p->conn.msgs);
 	vrb_ops_fini(&p->conn.ops);
 	free(p);
@@ -355,7 +360,7 @@ complete_all(struct peer *p, unsigned *n_completed)
 	const struct fake_qp *qp = &p->qp;
 
 	for (; *n_completed < qp->n_sends; ++*n_completed)
-		fake_complete(qp->cq, qp->sends[*n_completed].wr.wr_id, IBV_WC_SUCCESS, 0);
+		fake_complete(qp->send_cq, qp->sends[*n_completed].wr.wr_id, IBV_WC_SUCCESS, 0);
 }
 
 static void
@@ -368,7 +373,7 @@ receive_all(struct peer *p)
 		uint8_t *header = p->qp.receives[i].addr;
 
 		header[0] = VRB_MSG_DATA;
-		fake_complete(p->qp.cq, p->qp.receives[i].wr_id, IBV_WC_SUCCESS,
+		fake_complete(p->qp.receive_cq, p->qp.receives[i].wr_id, IBV_WC_SUCCESS,
 			      VRB_MSG_HEADER_BYTES + 8);
 	}
 }
@@ -385,10 +390,13 @@ s9_no_completion_queue_is_overrun_by_many_clients(void **state)
 
 		assert_int_equal(vrb_handshake_accept(&p->conn), 0);
 		p->conn.state = VRB_CONN_UP;
-		assert_true(p->cap.max_send_wr + p->cap.max_recv_wr <= p->qp.cq->n_cqe);
+		assert_true(p->cap.max_send_wr <= p->qp.send_cq->n_cqe);
+		assert_true(p->cap.max_recv_wr <= p->qp.receive_cq->n_cqe);
 		assert_int_equal(p->qp.receive_tail, p->cap.max_recv_wr);
-		for (unsigned k = 0; k < i; k++)
-			assert_ptr_not_equal(p->qp.cq, peers[k]->qp.cq);
+		for (unsigned k = 0; k < i; k++) {
+			assert_ptr_not_equal(p->qp.send_cq, peers[k]->qp.send_cq);
+			assert_ptr_not_equal(p->qp.receive_cq, peers[k]->qp.receive_cq);
+		}
 		post_all(f, p);
 	}
 	vrb_conn_flush_all(&f->tp);

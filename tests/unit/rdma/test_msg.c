@@ -114,7 +114,9 @@ queue__takes_what_it_promises(void **state)
 	struct fixture *f = *state;
 	unsigned n = 0;
 
-	ev_io_stop(f->loop, &f->b.conn.cq.io); /* the peer reads nothing */
+	fake_turns(f->loop, 1);
+	assert_true(f->b.conn.receive_cq.is_armed);
+	ev_io_stop(f->loop, &f->b.conn.receive_cq.io); /* the peer reads nothing */
 	while (vrb_conn_send(base(&f->a), "x", 1) == 0 && n < 1000) {
 		n++;
 		fake_turns(f->loop, 1);
@@ -122,7 +124,7 @@ queue__takes_what_it_promises(void **state)
 	/* Its five buffers, and our queue. */
 	assert_int_equal(n, 5 + TP_SEND_QUEUE_MAX);
 	assert_int_equal(f->a.qp.n_no_buffer, 0);
-	ev_io_start(f->loop, &f->b.conn.cq.io);
+	ev_io_start(f->loop, &f->b.conn.receive_cq.io);
 	fake_turns(f->loop, 200);
 	assert_int_equal(f->b.n_messages, n);
 }
@@ -181,7 +183,7 @@ inject(struct fake_end *to, const uint8_t *bytes, uint32_t length)
 	const unsigned i = qp->receive_head++ % FAKE_QUEUE;
 
 	memcpy(qp->receives[i].addr, bytes, length);
-	fake_complete(qp->cq, qp->receives[i].wr_id, IBV_WC_SUCCESS, length);
+	fake_complete(qp->receive_cq, qp->receives[i].wr_id, IBV_WC_SUCCESS, length);
 }
 
 static void

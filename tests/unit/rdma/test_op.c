@@ -82,7 +82,7 @@ post_all(struct fixture *f)
 static void
 complete_send(struct fixture *f, unsigned i, enum ibv_wc_status status)
 {
-	fake_complete(f->end.qp.cq, f->end.qp.sends[i].wr.wr_id, status, 0);
+	fake_complete(f->end.qp.send_cq, f->end.qp.sends[i].wr.wr_id, status, 0);
 }
 
 static void
@@ -179,7 +179,8 @@ all_end__device_refuses(void **state)
 	for (i = 0; i < OPS; i++)
 		assert_int_equal(f->status[i], i == 1 ? 0 : -ECANCELED);
 	/* Only the receive buffers are still with the device. */
-	assert_int_equal(f->end.conn.cq.outstanding, 4 + VRB_CREDIT_SPARE_BUFFERS);
+	assert_int_equal(f->end.conn.send_cq.outstanding, 0);
+	assert_int_equal(f->end.conn.receive_cq.outstanding, 4 + VRB_CREDIT_SPARE_BUFFERS);
 }
 
 static void
