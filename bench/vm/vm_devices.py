@@ -8,6 +8,7 @@ NVME_PORT = 4420
 FLOOR_PORT = 4421
 NQN = "nqn.2024-01.example.slabswap:bench"
 SLAB_MIB = 16
+SERVERS_OF_DAEMON = 3
 # As the peers, which have none either.
 NO_BACKUP = "none"
 
@@ -36,11 +37,12 @@ class Device:
 class SlabswapServer:
     """A slabswap-nbd on the client, started by the first device that uses it, with a slabswapd on the donor."""
 
-    def __init__(self, backup="/dev/vda", device="swap0", daemon_of=None):
-        """@daemon_of: a server whose daemon has room for this one too."""
+    def __init__(self, backup="/dev/vda", device="swap0", daemon_of=None, limits=""):
+        """@daemon_of: a server whose daemon has room for this one too; @limits: besides the lab's."""
         self._backup = backup
         self._device = device
         self._daemon_of = daemon_of
+        self._limits = limits
         self.daemon = self.server = None
 
     def is_running(self):
@@ -52,10 +54,11 @@ class SlabswapServer:
         if self._daemon_of:
             self.daemon = self._daemon_of.daemon
         else:
-            self.daemon = deploy.Daemon(lab.donor, lab.build, 2 * mib, SLAB_MIB)
+            self.daemon = deploy.Daemon(lab.donor, lab.build, SERVERS_OF_DAEMON * mib, SLAB_MIB)
             self.daemon.start()
         server = deploy.Server(lab.client, lab.build, mib, self._backup, self.daemon.portal,
-                               slab_mib=SLAB_MIB, device=self._device, limits=lab.limits)
+                               slab_mib=SLAB_MIB, device=self._device,
+                               limits=f"{lab.limits}\n{self._limits}")
         server.start()
         server.wait_up()
         self.server = server

@@ -49,7 +49,7 @@
 
 #define BACKUP_DEPTH 256u
 /* Of these, for pages that are written: enough for any disk, and others can still be taken back. */
-#define BACKUP_WRITES 64u
+#define BACKUP_WRITES 128u
 #define HOLD_BYTES_MAX (UINT64_C(8) << 20)
 /* Watchers and descriptors of everything but NBD connections, and of each portal: two sessions. */
 #define WATCHERS 64u

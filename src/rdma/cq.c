@@ -208,7 +208,8 @@ vrb_cq_posted(struct vrb_cq *c, uint32_t n)
 
 int
 vrb_cq_init(struct vrb_cq *c, enum vrb_cq_kind kind, struct vrb_cq_set *set,
-	    struct ibv_context *verbs, uint32_t depth, const struct vrb_cq_events *events, void *arg)
+	    struct ibv_context *verbs, uint32_t depth, const struct vrb_cq_events *events,
+	    void *arg)
 {
 	struct ibv_comp_channel *channel;
 	struct ibv_cq *cq;

@@ -37,7 +37,8 @@ wait_ns(struct world *w, uint64_t length_ns)
 	const uint64_t end_ns = begun_ns + length_ns;
 	uint64_t polled_ns;
 
-	for (bool had_work = true; spin_length_turn(&w->s, w->now_ns, had_work, true); had_work = false) {
+	for (bool had_work = true; spin_length_turn(&w->s, w->now_ns, had_work, true);
+	     had_work = false) {
 		w->now_ns += TURN_NS;
 		if (w->now_ns >= end_ns)
 			break;

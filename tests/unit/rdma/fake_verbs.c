@@ -293,8 +293,8 @@ fake_end_init(struct fake_end *end, struct ev_loop *loop, uint32_t message_depth
 	r = vrb_cq_init(&conn->send_cq, VRB_CQ_SEND, &end->tp.cqs, fake_context(), 1000,
 			&vrb_conn_cq_events, conn);
 	if (r == 0)
-		r = vrb_cq_init(&conn->receive_cq, VRB_CQ_RECEIVE, &end->tp.cqs, fake_context(), 1000,
-				&vrb_conn_cq_events, conn);
+		r = vrb_cq_init(&conn->receive_cq, VRB_CQ_RECEIVE, &end->tp.cqs, fake_context(),
+				1000, &vrb_conn_cq_events, conn);
 	if (r < 0)
 		return r;
 	end->qp.qp.context = fake_context();

@@ -77,8 +77,8 @@ setup(void **state)
 	f->loop = ev_loop_new(0);
 	f->wr.done = wr_done;
 	vrb_cq_set_start(&f->set, f->loop);
-	assert_int_equal(vrb_cq_init(&f->cq, VRB_CQ_SEND, &f->set, fake_context(), 2000, &events,
-				     f), 0);
+	assert_int_equal(
+		vrb_cq_init(&f->cq, VRB_CQ_SEND, &f->set, fake_context(), 2000, &events, f), 0);
 	f->fake = (struct fake_cq *)f->cq.cq;
 	*state = f;
 	return 0;
