@@ -16,12 +16,12 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/time.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "conn.h"
 #include "handshake.h"
+#include "loop/unix_listen.h"
 
 #define CONNS_MAX 64u
 #define EVENTS_MAX 16
@@ -184,19 +184,14 @@ serve_many(struct floor *f)
 static void
 listen_at(struct floor *f)
 {
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-
-	if (strlen(f->path) >= sizeof(address.sun_path)) {
-		errno = ENAMETOOLONG;
+	f->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (f->epoll_fd < 0)
+		die("epoll_create1");
+	f->listen_fd = unix_listen(f->path, SOCK_STREAM, 16);
+	if (f->listen_fd < 0) {
+		errno = -f->listen_fd;
 		die(f->path);
 	}
-	memcpy(address.sun_path, f->path, strlen(f->path));
-	f->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	f->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (f->epoll_fd < 0 || f->listen_fd < 0 ||
-	    bind(f->listen_fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
-	    listen(f->listen_fd, 16) < 0)
-		die(f->path);
 	watch(f, f->listen_fd, NULL);
 }
 

@@ -10,6 +10,7 @@
 #include <endian.h>
 #include <errno.h>
 #include <getopt.h>
+#include <poll.h>
 #include <rdma/rdma_cma.h>
 #include <rdma/rdma_verbs.h>
 #include <stdbool.h>
@@ -20,10 +21,10 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "handshake.h"
+#include "loop/unix_listen.h"
 #include "wire/nbd_proto.h"
 
 #define SLOTS 32u
@@ -288,23 +289,21 @@ serve(struct floor *f)
 static void
 serve_clients(struct floor *f)
 {
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	int listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct pollfd door = {.fd = unix_listen(f->path, SOCK_STREAM, 1), .events = POLLIN};
 
-	if (strlen(f->path) >= sizeof(address.sun_path)) {
-		errno = ENAMETOOLONG;
+	if (door.fd < 0) {
+		errno = -door.fd;
 		die(f->path);
 	}
-	memcpy(address.sun_path, f->path, strlen(f->path));
-	if (listen_fd < 0 || bind(listen_fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
-	    listen(listen_fd, 1) < 0)
-		die(f->path);
-	while ((f->fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
+	while (poll(&door, 1, -1) == 1) {
+		f->fd = accept4(door.fd, NULL, NULL, SOCK_CLOEXEC);
+		if (f->fd < 0)
+			die("accept4");
 		if (handshake(f->fd, f->size_bytes))
 			serve(f);
 		(void)close(f->fd);
 	}
-	die("accept4");
+	die("poll");
 }
 
 static void

@@ -45,18 +45,18 @@ set_broken(struct vrb_cq *c, int error)
 
 /* The watchers that the state of the queue wants. */
 static void
-watch(struct vrb_cq *c, bool has_backlog)
+watch(struct vrb_cq *c, bool keep_awake)
 {
 	const bool is_deaf = !c->is_armed && c->outstanding > 0;
 
-	if (has_backlog)
+	if (keep_awake)
 		ev_idle_start(c->set->loop, &c->keep_awake);
 	else
 		ev_idle_stop(c->set->loop, &c->keep_awake);
 	list_del(&c->deaf_node);
 	if (is_deaf)
 		list_add_tail(&c->set->deaf, &c->deaf_node);
-	if (is_deaf || has_backlog)
+	if (is_deaf || keep_awake)
 		ev_check_start(c->set->loop, &c->look);
 	else
 		ev_check_stop(c->set->loop, &c->look);

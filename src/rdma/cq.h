@@ -55,8 +55,8 @@ struct vrb_cq {
 	struct list deaf_node;
 	struct ibv_comp_channel *channel;
 	ev_io io;
-	ev_check look;	    /* in each turn, while it is deaf or there is a backlog */
-	ev_idle keep_awake; /* while there is a backlog */
+	ev_check look;	    /* in each turn, while it is deaf or keeps awake */
+	ev_idle keep_awake; /* while there is a backlog, or something follows from what came */
 	bool is_armed;
 	bool is_broken;
 	const struct vrb_cq_events *events;
